@@ -1,0 +1,2 @@
+//! Tests against real Erlang nodes of OTP 25, 27 and 29.
+fn main() {}

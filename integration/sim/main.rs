@@ -1,0 +1,2 @@
+//! N engines, seeded, with a model.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The behaviour `data_publisher`, sans-IO.

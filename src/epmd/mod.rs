@@ -1,0 +1,1 @@
+//! Connections to EPMD, and an embedded one.

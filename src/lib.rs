@@ -1,0 +1,6 @@
+//! A Rust member of Erlang clusters.
+
+pub mod engine;
+pub mod epmd;
+pub mod term;
+pub mod wire;
