@@ -1,1 +1,4 @@
 //! Bytes to frames to signals, and back.
+
+/// How deep a term from a peer may nest.
+pub const MAX_DEPTH: usize = 256;
