@@ -2,5 +2,6 @@
 
 pub mod engine;
 pub mod epmd;
+pub mod pg;
 pub mod term;
 pub mod wire;

@@ -1,0 +1,84 @@
+//! Calls from processes of the cluster: `gen_server:call({Scope, OurNode}, Request)`.
+//!
+//! The caller waits under a tag that must come back unchanged, and for two forms of it at an alias
+//! instead of the pid. A caller is never left waiting: what can't be done is answered
+//! `{error, badarg}`. (OTP's scope crashes then, and takes the local members of everybody with it.)
+//!
+//! Source: `gen:reply/2`, OTP 25 to 29; `data_publisher:handle_call/3`, OTP 29.
+
+use crate::term::{BadTerm, Destination, Pid, Reference, Term};
+use crate::{atom, tuple};
+
+/// Who waits, read from the `From` of a call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Caller {
+    pub(super) pid: Pid,
+    tag: Term,
+}
+
+impl Caller {
+    /// Reads `{Pid, Tag}`.
+    pub(super) fn read(from: &Term) -> Result<Self, BadTerm> {
+        let [pid, tag] = from.tuple::<2>()?;
+        Ok(Self { pid: pid.pid()?.clone(), tag: tag.clone() })
+    }
+
+    /// Where the answer goes, and how it looks: `{Tag, Reply}`.
+    pub(super) fn reply(&self, reply: impl Into<Term>) -> (Destination, Term) {
+        let to = match alias(&self.tag) {
+            Some(alias) => Destination::Alias(alias.clone()),
+            None => Destination::Pid(self.pid.clone()),
+        };
+        (to, tuple![&self.tag, reply.into()])
+    }
+}
+
+/// The alias in `[alias|Ref]` and in `[[alias|Ref]|_]`; `None` for every other tag.
+fn alias(tag: &Term) -> Option<&Reference> {
+    let Term::ImproperList(list) = tag else { return None };
+    match (list.elements(), list.tail()) {
+        ([first], Term::Reference(reference)) if first.is_atom("alias") => Some(reference),
+        ([Term::ImproperList(inner)], _) => match (inner.elements(), inner.tail()) {
+            ([first], Term::Reference(reference)) if first.is_atom("alias") => Some(reference),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `{error, badarg}`.
+pub(super) fn refusal() -> Term {
+    tuple![atom!("error"), atom!("badarg")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::term::{Creation, NodeName};
+
+    fn reference(word: u32) -> Reference {
+        Reference::new(NodeName::new("a@h").unwrap(), Creation(5), &[word, 0, 0]).unwrap()
+    }
+
+    fn aliased(word: u32) -> Term {
+        Term::list_with_tail(vec![atom!("alias").into()], reference(word).into())
+    }
+
+    #[test]
+    fn the_answer_goes_to_the_alias_in_the_tag_and_else_to_the_pid() {
+        let pid =
+            Pid { node: NodeName::new("a@h").unwrap(), id: 1, serial: 0, creation: Creation(5) };
+        let nested = Term::list_with_tail(vec![aliased(1)], reference(2).into());
+        let node: Term = NodeName::new("a@h").unwrap().into();
+        for (tag, to) in [
+            (reference(1).into(), Destination::Pid(pid.clone())),
+            (aliased(1), Destination::Alias(reference(1))),
+            (nested, Destination::Alias(reference(1))),
+            (tuple![reference(1), node], Destination::Pid(pid.clone())),
+            (atom!("any").into(), Destination::Pid(pid.clone())),
+        ] {
+            let caller = Caller::read(&tuple![&pid, &tag]).unwrap();
+            assert_eq!(caller.reply(atom!("ok")), (to, tuple![tag, atom!("ok")]));
+        }
+    }
+}

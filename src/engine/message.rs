@@ -1,0 +1,68 @@
+//! The engine's messages as terms: what comes wrapped how, and the three that peers exchange.
+//!
+//! `discover` and `update` travel plain, `local_data` as a cast. Reading, either wrapping is taken.
+//!
+//! Source: `data_publisher:handle_info/2` and `handle_cast/2`, OTP 29.
+
+use super::publisher::{DataPublisher, PeerMessage, Version};
+use crate::term::{Pid, Term};
+use crate::{atom, tuple};
+
+/// How a message came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Envelope<'a> {
+    /// `{'$gen_call', From, Request}`.
+    Call { from: &'a Term, request: &'a Term },
+    /// `{'$gen_cast', Message}` or just `Message`.
+    Message(&'a Term),
+}
+
+pub(super) fn open(message: &Term) -> Envelope<'_> {
+    if let Some([from, request]) = message.tagged("$gen_call") {
+        Envelope::Call { from, request }
+    } else if let Some([message]) = message.tagged("$gen_cast") {
+        Envelope::Message(message)
+    } else {
+        Envelope::Message(message)
+    }
+}
+
+/// `None` for everything that isn't one of the three with a pid at its place.
+pub(super) fn read<P: DataPublisher>(message: &Term, publisher: &P) -> Option<PeerMessage<P>> {
+    if let Some([Term::Pid(peer), version]) = message.tagged("discover") {
+        return Some(PeerMessage::Discover {
+            peer: peer.clone(),
+            version: Version(version.clone()),
+        });
+    }
+    if let Some([Term::Pid(peer), label, data]) = message.tagged("local_data") {
+        return Some(match publisher.read_local_data(data) {
+            Ok(data) => {
+                PeerMessage::LocalData { peer: peer.clone(), label: Version(label.clone()), data }
+            }
+            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+        });
+    }
+    if let Some([Term::Pid(peer), update]) = message.tagged("update") {
+        return Some(match publisher.read_update(update) {
+            Ok(update) => PeerMessage::Update { peer: peer.clone(), update },
+            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+        });
+    }
+    None
+}
+
+/// `{local_data, Me, Label, Data}`.
+pub(super) fn local_data(me: &Pid, label: &Version, data: Term) -> Term {
+    tuple![atom!("local_data"), me, &label.0, data]
+}
+
+/// `{update, Me, Update}`.
+pub(super) fn update(me: &Pid, update: Term) -> Term {
+    tuple![atom!("update"), me, update]
+}
+
+/// `{'$gen_cast', Message}`, as `gen_server:cast/2` sends it.
+pub(super) fn cast(message: Term) -> Term {
+    tuple![atom!("$gen_cast"), message]
+}

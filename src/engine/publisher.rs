@@ -1,0 +1,254 @@
+//! What a user of the behaviour writes: the trait [`DataPublisher`], and what its callbacks get and
+//! give back.
+//!
+//! The callbacks have the names of OTP 29's `data_publisher`. Where their shape differs, it's
+//! because terms are taken apart at the edge here: a publisher reads a peer's term into its own
+//! types once, and writes it once, already translated to what the peer understands.
+//!
+//! Nothing here waits, reads a clock or sends: what a callback wants done it says to [`Effects`].
+
+use std::hash::Hash;
+
+use super::action::{Action, MonitorId};
+use super::monitors::{Monitors, Purpose};
+use super::subscribers::{Listener, Subscribers};
+use crate::term::{Atom, BadTerm, Destination, NodeName, Pid, Reference, Term};
+use crate::{atom, tuple};
+
+/// A kind of replicated data: what a node publishes, how it changes, what readers see of it all.
+///
+/// Each node owns one [`LocalData`](Self::LocalData). Only changes to it travel, except that two
+/// nodes that meet send each other all of it. The [`GlobalView`](Self::GlobalView) is what this
+/// node makes of its own and everybody's data, one value for each node.
+///
+/// Source: the callbacks of `data_publisher`, OTP 29.
+pub trait DataPublisher: Sized + Send + 'static {
+    /// What one node owns and publishes.
+    type LocalData: Send;
+    /// A change to one node's local data.
+    type Update: Send;
+    /// What readers read; made of all nodes' local data.
+    type GlobalView: Send;
+    /// The key of a subscription, `subscription()` in OTP.
+    type Subscription: Clone + Eq + Hash + Send;
+    /// What a new subscriber gets first, `subscribe_result()` in OTP.
+    type Initial: Send;
+    /// What a subscriber gets for each change.
+    type Event: Clone + Send;
+
+    /// The newest format this publisher writes.
+    fn version(&self) -> Version;
+
+    /// What a node owns that owns nothing.
+    fn init_local_data(&self) -> Self::LocalData;
+
+    /// The view of a cluster in which nobody owns anything.
+    fn init_global_view(&mut self, scope: &Atom) -> Self::GlobalView;
+
+    /// The scope ends.
+    fn stop_global_view(&mut self, _view: Self::GlobalView) {}
+
+    /// Applies an update to the data of one node, own or a peer's, and gives back what of it made a
+    /// difference: `None` when nothing did.
+    ///
+    /// Only what comes back goes on, to the view, to subscribers and to peers. So a view never has
+    /// to ask whether a change is real, and a peer never hears of one that isn't. (OTP's returns
+    /// nothing; its `pg` of OTP 27 crashes when told to leave a group it doesn't know.)
+    fn update_local_data(
+        &self,
+        update: Self::Update,
+        data: &mut Self::LocalData,
+    ) -> Option<Self::Update>;
+
+    /// Applies an update of the node `origin` to the view and tells whom it concerns.
+    ///
+    /// `origin` is [`Effects::node`] for own updates.
+    fn update_global_view_and_notify(
+        &self,
+        origin: &NodeName,
+        update: &Self::Update,
+        view: &mut Self::GlobalView,
+        effects: &mut Effects<'_, Self>,
+    );
+
+    /// The update that turns `old` into `new`; `None` when they say the same.
+    fn data_diff(&self, old: &Self::LocalData, new: &Self::LocalData) -> Option<Self::Update>;
+
+    /// What a new subscriber to `key` gets first.
+    fn new_subscription(&self, key: &Self::Subscription, view: &Self::GlobalView) -> Self::Initial;
+
+    /// Writes an update for peers of version `peer`, which is never above [`version`](Self::version):
+    /// who is newer reads our format. `me` is the scope's own process.
+    fn translate_update(&self, me: &Pid, peer: &Version, update: &Self::Update) -> Wire;
+
+    /// Writes all local data, as [`translate_update`](Self::translate_update) does an update.
+    fn translate_local_data(&self, me: &Pid, peer: &Version, data: &Self::LocalData) -> Wire;
+
+    /// Reads an update in any format that was ever sent, whatever version its sender announced.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTerm`]: the peer's data counts as unknown from then on, and it's asked for all of it.
+    fn read_update(&self, term: &Term) -> Result<Self::Update, BadTerm>;
+
+    /// Reads local data in any format that was ever sent.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTerm`], with the same consequence as in [`read_update`](Self::read_update).
+    fn read_local_data(&self, term: &Term) -> Result<Self::LocalData, BadTerm>;
+
+    /// Reads the key of a caller on the BEAM, `Key` in `gen_server:call(Scope, {subscribe, Key})`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTerm`]: the caller gets `{error, badarg}`.
+    fn read_subscription(&self, term: &Term) -> Result<Self::Subscription, BadTerm>;
+
+    /// What a subscriber on the BEAM gets first, as a term.
+    fn initial_term(&self, initial: &Self::Initial) -> Term;
+
+    /// The message a subscriber on the BEAM gets for an event; `reference` is what it got from
+    /// `subscribe`.
+    fn event_term(&self, reference: &Reference, event: &Self::Event) -> Term;
+
+    /// A message the engine doesn't know, taken out of its `$gen_cast` if it came in one: for
+    /// example the words of an older release.
+    fn translate_message(
+        &self,
+        _message: &Term,
+        _view: &mut Self::GlobalView,
+        _effects: &mut Effects<'_, Self>,
+    ) -> Translated<Self> {
+        Translated::Drop
+    }
+
+    /// A process watched by [`Effects::monitor`] is gone. What comes back is applied as an update of
+    /// our own local data.
+    fn translate_down(
+        &self,
+        _monitor: MonitorId,
+        _pid: &Pid,
+        _view: &mut Self::GlobalView,
+        _effects: &mut Effects<'_, Self>,
+    ) -> Option<Self::Update> {
+        None
+    }
+
+    /// How we introduce ourselves: to whoever runs the scope on a node (`peer` is `None`, nothing is
+    /// known of them), or to a peer that has told its version.
+    fn hello(&self, me: &Pid, _peer: Option<&Version>) -> Term {
+        tuple![atom!("discover"), me, self.version().0]
+    }
+}
+
+/// The version of a publisher's formats: any term, ordered as terms are.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub Term);
+
+impl From<i64> for Version {
+    fn from(version: i64) -> Self {
+        Self(Term::Integer(version))
+    }
+}
+
+/// What [`DataPublisher::translate_update`] and [`DataPublisher::translate_local_data`] make.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wire {
+    /// The part after the pid in `{update, Pid, _}` or `{local_data, Pid, Version, _}`.
+    Term(Term),
+    /// Whole messages of an older dialect, in this order; OTP's `'$plain_messages'`. Those made of an
+    /// update go out plain, those made of local data as casts.
+    Plain(Vec<Term>),
+}
+
+/// What a publisher makes of a message the engine doesn't know.
+pub enum Translated<P: DataPublisher> {
+    /// Nothing; it's counted.
+    Drop,
+    /// An update of our own local data.
+    Update(P::Update),
+    /// A peer's message in other words.
+    Peer(PeerMessage<P>),
+}
+
+/// What peers say to each other. Until the engine has compared the pid with the connection it came
+/// over, it's only a claim.
+pub enum PeerMessage<P: DataPublisher> {
+    /// `{discover, Pid, Version}`: here I am, tell me all you have.
+    Discover {
+        /// Who speaks.
+        peer: Pid,
+        /// The newest format it reads.
+        version: Version,
+    },
+    /// `{local_data, Pid, Label, Data}`: all I have.
+    LocalData {
+        /// Who speaks.
+        peer: Pid,
+        /// The format the data is said to be in; no more than that.
+        label: Version,
+        /// Its data.
+        data: P::LocalData,
+    },
+    /// `{update, Pid, Update}`: what changed.
+    Update {
+        /// Who speaks.
+        peer: Pid,
+        /// The change.
+        update: P::Update,
+    },
+    /// One of the others, but its content can't be read.
+    Unreadable {
+        /// Who speaks.
+        peer: Pid,
+    },
+}
+
+/// What a callback may want done.
+pub struct Effects<'a, P: DataPublisher> {
+    pub(super) me: &'a Pid,
+    pub(super) publisher: &'a P,
+    pub(super) subscribers: &'a Subscribers<P::Subscription>,
+    pub(super) monitors: &'a mut Monitors,
+    pub(super) actions: &'a mut Vec<Action<P>>,
+}
+
+impl<P: DataPublisher> Effects<'_, P> {
+    /// Our own node.
+    pub fn node(&self) -> &NodeName {
+        &self.me.node
+    }
+
+    /// The scope's own process.
+    pub fn me(&self) -> &Pid {
+        self.me
+    }
+
+    /// Tells all subscribers to `key`, in the order of their subscriptions.
+    pub fn notify(&mut self, key: &P::Subscription, event: &P::Event) {
+        for listener in self.subscribers.of(key) {
+            self.actions.push(match listener {
+                Listener::Own(subscriber) => Action::Notify { subscriber, event: event.clone() },
+                Listener::Process { reference, pid } => Action::Send {
+                    to: Destination::from(pid),
+                    message: self.publisher.event_term(reference, event),
+                },
+            });
+        }
+    }
+
+    /// Watches a process; when it's gone, [`DataPublisher::translate_down`] is called once.
+    pub fn monitor(&mut self, pid: &Pid) -> MonitorId {
+        let id = self.monitors.start(pid.clone(), Purpose::Publisher);
+        self.actions.push(Action::Monitor { id, pid: pid.clone() });
+        id
+    }
+
+    /// Stops watching; nothing happens if it has ended or isn't one of the publisher's.
+    pub fn demonitor(&mut self, id: MonitorId) {
+        if self.monitors.stop(id, |purpose| matches!(purpose, Purpose::Publisher)) {
+            self.actions.push(Action::Demonitor { id });
+        }
+    }
+}
