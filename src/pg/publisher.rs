@@ -1,0 +1,359 @@
+//! `pg` as a publisher: a node owns the memberships of its processes.
+//!
+//! This is version 1, OTP 29's: an update is `[{Group, Add, Remove}]`, local data is
+//! `#{Group => Pids}`. Version 0, the words of OTP 23 to 28, is in [`legacy`](super::legacy). Which
+//! of the two a peer gets is decided for each one, by its `discover`; so the first word to anybody
+//! is the one all releases understand, `{discover, Pid}`.
+//!
+//! A pid in a peer's groups is taken as it is, on whatever node it lives: OTP checks that where a
+//! process joins, not on the wire, and a view that left some out would differ from everybody's.
+//!
+//! Source: `pg`, OTP 29.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::legacy;
+use super::members::{Groups, Members, Origin};
+use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
+use crate::term::{Atom, BadTerm, NodeName, Pid, Reference, Term};
+use crate::{atom, tuple};
+
+/// The publisher of a `pg` scope.
+#[derive(Clone, Debug, Default)]
+pub struct PgPublisher {
+    members: Members,
+}
+
+impl PgPublisher {
+    /// A scope without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What readers read.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+}
+
+/// What changes in one group: first `remove` leave, then `add` join.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The group; any term can name one.
+    pub group: Term,
+    /// Who joins; who is in it twice joins twice.
+    pub add: Vec<Pid>,
+    /// Who leaves; whoever isn't in the group is passed over.
+    pub remove: Vec<Pid>,
+}
+
+impl Change {
+    /// These processes join.
+    pub fn join(group: &Term, pids: impl IntoIterator<Item = Pid>) -> Self {
+        Self { group: group.clone(), add: pids.into_iter().collect(), remove: Vec::new() }
+    }
+
+    /// These processes leave.
+    pub fn leave(group: &Term, pids: impl IntoIterator<Item = Pid>) -> Self {
+        Self { group: group.clone(), add: Vec::new(), remove: pids.into_iter().collect() }
+    }
+}
+
+/// What a subscriber wants to hear of.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Subscription {
+    /// Of all groups; `scope` on the wire.
+    Scope,
+    /// Of one group, which needn't have members; `{group, Group}` on the wire.
+    Group(Term),
+}
+
+/// What a subscriber gets first: who is there now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Initial {
+    /// All groups, in term order.
+    Scope(Vec<(Term, Arc<[Pid]>)>),
+    /// The members of the group.
+    Group(Arc<[Pid]>),
+}
+
+/// What a subscriber gets for a change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// Processes joined; on the BEAM `{Ref, join, Group, Pids}`.
+    Join {
+        /// Which group.
+        group: Term,
+        /// Who, each as often as it joined.
+        pids: Arc<[Pid]>,
+    },
+    /// Processes left; on the BEAM `{Ref, leave, Group, Pids}`.
+    Leave {
+        /// Which group.
+        group: Term,
+        /// Who, each as often as it left.
+        pids: Arc<[Pid]>,
+    },
+}
+
+/// The view: what readers share, and the members of our own that are watched.
+#[derive(Debug)]
+pub struct View {
+    members: Members,
+    watched: FxHashMap<Pid, Watched>,
+}
+
+impl View {
+    /// The part readers see.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+}
+
+/// A process that joined through this node.
+#[derive(Debug)]
+struct Watched {
+    monitor: MonitorId,
+    /// How often it's in each group.
+    groups: FxHashMap<Term, usize>,
+}
+
+impl DataPublisher for PgPublisher {
+    type LocalData = Groups;
+    type Update = Vec<Change>;
+    type GlobalView = View;
+    type Subscription = Subscription;
+    type Initial = Initial;
+    type Event = Event;
+
+    fn version(&self) -> Version {
+        1.into()
+    }
+
+    fn init_local_data(&self) -> Groups {
+        Groups::default()
+    }
+
+    fn init_global_view(&mut self, _scope: &Atom) -> View {
+        View { members: self.members.clone(), watched: FxHashMap::default() }
+    }
+
+    fn stop_global_view(&mut self, view: View) {
+        view.members.clear();
+    }
+
+    fn update_local_data(&self, update: Vec<Change>, data: &mut Groups) -> Option<Vec<Change>> {
+        let effective: Vec<Change> = update
+            .into_iter()
+            .filter_map(|Change { group, add, mut remove }| {
+                remove.retain(|pid| data.remove(&group, pid));
+                for pid in &add {
+                    data.add(&group, pid.clone());
+                }
+                let nothing = add.is_empty() && remove.is_empty();
+                (!nothing).then_some(Change { group, add, remove })
+            })
+            .collect();
+        (!effective.is_empty()).then_some(effective)
+    }
+
+    fn update_global_view_and_notify(
+        &self,
+        origin: &NodeName,
+        update: &Vec<Change>,
+        view: &mut View,
+        effects: &mut Effects<'_, Self>,
+    ) {
+        let is_local = origin == effects.node();
+        let whose = if is_local { Origin::Local } else { Origin::Remote };
+        for Change { group, add, remove } in update {
+            view.members.change(whose, group, add, remove);
+            if is_local {
+                view.watch(group, add, effects);
+                view.unwatch(group, remove, effects);
+            }
+            if !add.is_empty() {
+                let event = Event::Join { group: group.clone(), pids: add.as_slice().into() };
+                notify(group, &event, effects);
+            }
+            if !remove.is_empty() {
+                let event = Event::Leave { group: group.clone(), pids: remove.as_slice().into() };
+                notify(group, &event, effects);
+            }
+        }
+    }
+
+    fn data_diff(&self, old: &Groups, new: &Groups) -> Option<Vec<Change>> {
+        let nobody = super::members::Bag::default();
+        let gone = old.sorted().into_iter().filter(|(group, _)| new.get(group).is_none());
+        let left = gone.map(|(group, bag)| Change::leave(group, bag.iter().cloned()));
+        let changed = new.sorted().into_iter().filter_map(|(group, bag)| {
+            let before = old.get(group).unwrap_or(&nobody);
+            (before != bag).then(|| Change {
+                group: group.clone(),
+                add: before.missing_from(bag),
+                remove: bag.missing_from(before),
+            })
+        });
+        let all: Vec<Change> = left.chain(changed).collect();
+        (!all.is_empty()).then_some(all)
+    }
+
+    fn new_subscription(&self, key: &Subscription, view: &View) -> Initial {
+        match key {
+            Subscription::Scope => Initial::Scope(view.members.all()),
+            Subscription::Group(group) => Initial::Group(view.members.get_members(group)),
+        }
+    }
+
+    fn translate_update(&self, me: &Pid, peer: &Version, update: &Vec<Change>) -> Wire {
+        if legacy::is_spoken_by(peer) {
+            return Wire::Plain(legacy::update_terms(me, update));
+        }
+        Wire::Term(Term::list_of(
+            update.iter().map(|Change { group, add, remove }| {
+                tuple![group, pids_term(add), pids_term(remove)]
+            }),
+        ))
+    }
+
+    fn translate_local_data(&self, me: &Pid, peer: &Version, data: &Groups) -> Wire {
+        if legacy::is_spoken_by(peer) {
+            return Wire::Plain(vec![legacy::sync_term(me, data)]);
+        }
+        let pairs =
+            data.sorted().into_iter().map(|(group, bag)| (group.clone(), pids_term(bag.iter())));
+        Wire::Term(Term::Map(pairs.collect()))
+    }
+
+    fn read_update(&self, term: &Term) -> Result<Vec<Change>, BadTerm> {
+        let read = |change: &Term| {
+            let [group, add, remove] = change.tuple::<3>()?;
+            Ok(Change { group: group.clone(), add: read_pids(add)?, remove: read_pids(remove)? })
+        };
+        term.list()?.iter().map(read).collect()
+    }
+
+    fn read_local_data(&self, term: &Term) -> Result<Groups, BadTerm> {
+        let pairs = term.map()?.pairs().iter();
+        read_groups(pairs.map(|(group, pids)| Ok((group, pids))))
+    }
+
+    fn read_subscription(&self, term: &Term) -> Result<Subscription, BadTerm> {
+        match term.tagged("group") {
+            Some([group]) => Ok(Subscription::Group(group.clone())),
+            _ if term.is_atom("scope") => Ok(Subscription::Scope),
+            _ => Err(BadTerm::new("scope or {group, Group}", term)),
+        }
+    }
+
+    fn initial_term(&self, initial: &Initial) -> Term {
+        match initial {
+            Initial::Scope(groups) => Term::Map(
+                groups.iter().map(|(group, pids)| (group.clone(), pids_term(&**pids))).collect(),
+            ),
+            Initial::Group(pids) => pids_term(&**pids),
+        }
+    }
+
+    fn event_term(&self, reference: &Reference, event: &Event) -> Term {
+        let (what, group, pids) = match event {
+            Event::Join { group, pids } => (atom!("join"), group, pids),
+            Event::Leave { group, pids } => (atom!("leave"), group, pids),
+        };
+        tuple![reference, what, group, pids_term(&**pids)]
+    }
+
+    fn translate_message(
+        &self,
+        message: &Term,
+        _view: &mut View,
+        _effects: &mut Effects<'_, Self>,
+    ) -> Translated<Self> {
+        legacy::read(message).map_or(Translated::Drop, Translated::Peer)
+    }
+
+    /// A member ended: it leaves all its groups. (OTP lists a group once for each membership; here
+    /// it's listed once, with the pid as often. Receivers make the same of both.)
+    fn translate_down(
+        &self,
+        monitor: MonitorId,
+        pid: &Pid,
+        view: &mut View,
+        _effects: &mut Effects<'_, Self>,
+    ) -> Option<Vec<Change>> {
+        let watched = view.watched.get(pid).filter(|watched| watched.monitor == monitor)?;
+        let mut groups: Vec<_> = watched.groups.iter().collect();
+        groups.sort_by_key(|(group, _)| *group);
+        let leave =
+            |(group, count): (&Term, &usize)| Change::leave(group, vec![pid.clone(); *count]);
+        Some(groups.into_iter().map(leave).collect())
+    }
+
+    fn hello(&self, me: &Pid, peer: Option<&Version>) -> Term {
+        match peer {
+            Some(version) if !legacy::is_spoken_by(version) => {
+                tuple![atom!("discover"), me, self.version().0]
+            }
+            _ => tuple![atom!("discover"), me],
+        }
+    }
+}
+
+impl View {
+    fn watch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
+        for pid in pids {
+            let watched = self.watched.entry(pid.clone()).or_insert_with(|| Watched {
+                monitor: effects.monitor(pid),
+                groups: FxHashMap::default(),
+            });
+            *watched.groups.entry(group.clone()).or_default() += 1;
+        }
+    }
+
+    fn unwatch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
+        for pid in pids {
+            let Some(watched) = self.watched.get_mut(pid) else { continue };
+            if let Some(count) = watched.groups.get_mut(group) {
+                *count -= 1;
+                if *count == 0 {
+                    watched.groups.remove(group);
+                }
+            }
+            if watched.groups.is_empty() {
+                effects.demonitor(watched.monitor);
+                self.watched.remove(pid);
+            }
+        }
+    }
+}
+
+fn notify(group: &Term, event: &Event, effects: &mut Effects<'_, PgPublisher>) {
+    effects.notify(&Subscription::Scope, event);
+    effects.notify(&Subscription::Group(group.clone()), event);
+}
+
+pub(super) fn pids_term<'a>(pids: impl IntoIterator<Item = &'a Pid>) -> Term {
+    Term::list_of(pids.into_iter().map(Term::from))
+}
+
+/// Reads a proper list of pids.
+pub(super) fn read_pids(term: &Term) -> Result<Vec<Pid>, BadTerm> {
+    term.list()?.iter().map(|pid| pid.pid().cloned()).collect()
+}
+
+/// Reads groups with their members; a group named twice has the members of both.
+pub(super) fn read_groups<'a>(
+    pairs: impl Iterator<Item = Result<(&'a Term, &'a Term), BadTerm>>,
+) -> Result<Groups, BadTerm> {
+    let mut groups = Groups::default();
+    for pair in pairs {
+        let (group, pids) = pair?;
+        for pid in read_pids(pids)? {
+            groups.add(group, pid);
+        }
+    }
+    Ok(groups)
+}
