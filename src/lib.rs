@@ -2,5 +2,6 @@
 
 pub mod engine;
 pub mod epmd;
+pub mod node;
 pub mod term;
 pub mod wire;
