@@ -1,0 +1,3 @@
+//! Connections to other nodes.
+
+pub mod tick;
