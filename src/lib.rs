@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod epmd;
+pub mod node;
 pub mod pg;
 pub mod term;
 pub mod wire;

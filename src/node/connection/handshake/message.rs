@@ -1,0 +1,170 @@
+//! The messages of a handshake as bytes, and how they travel: each after a 16-bit length.
+//!
+//! Every message but the status has one shape, so what a peer sends is either taken apart in full or
+//! an error that names the step. All integers are big-endian.
+
+use std::io;
+
+use bytes::Buf as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::{HandshakeError, Peer, Step, Us};
+use crate::term::{Creation, NodeName};
+
+/// Most bytes of a message after its length. The longest legal one, a name of 255 characters of
+/// four bytes each, has 1,039.
+pub const MAX_FRAME: usize = 4096;
+
+/// A status with which a handshake can go on or end well.
+pub(super) enum Status {
+    /// `ok` or `ok_simultaneous`: to the dialling side they are one.
+    Ok,
+    Nok,
+    NotAllowed,
+    Alive,
+}
+
+pub(super) async fn read_status<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> Result<Status, HandshakeError> {
+    let frame = read_frame(stream, Step::Status).await?;
+    match frame.split_first() {
+        Some((b's', status)) => match status {
+            b"ok" | b"ok_simultaneous" => Ok(Status::Ok),
+            b"nok" => Ok(Status::Nok),
+            b"not_allowed" => Ok(Status::NotAllowed),
+            b"alive" => Ok(Status::Alive),
+            // Also `named:`, which only answers the flag NAME_ME, and that we never offer.
+            other => Err(HandshakeError::BadStatus { status: text_of(other) }),
+        },
+        _ => Err(malformed(Step::Status, "of another kind")),
+    }
+}
+
+/// `'N' Flags:64 Creation:32 NameLen:16 Name`, the name of the dialling side; with a challenge
+/// `'N' Flags:64 Challenge:32 Creation:32 NameLen:16 Name`.
+pub(super) fn name_message(us: &Us, challenge: Option<u32>) -> Vec<u8> {
+    let name = us.name.as_str().as_bytes();
+    let mut message = vec![b'N'];
+    message.extend(us.flags.to_be_bytes());
+    message.extend(challenge.into_iter().flat_map(u32::to_be_bytes));
+    message.extend(us.creation.0.to_be_bytes());
+    // At most 255 characters, so at most 1,020 bytes.
+    message.extend((name.len() as u16).to_be_bytes());
+    message.extend(name);
+    message
+}
+
+pub(super) fn read_name(mut frame: &[u8]) -> Result<Peer, HandshakeError> {
+    let flags = read_flags(&mut frame, Step::Name)?;
+    read_peer(frame, flags, Step::Name)
+}
+
+pub(super) fn read_challenge(mut frame: &[u8]) -> Result<(Peer, u32), HandshakeError> {
+    let flags = read_flags(&mut frame, Step::Challenge)?;
+    let challenge = frame.try_get_u32().map_err(|_| malformed(Step::Challenge, "cut off"))?;
+    Ok((read_peer(frame, flags, Step::Challenge)?, challenge))
+}
+
+/// What both messages begin with.
+fn read_flags(frame: &mut &[u8], step: Step) -> Result<u64, HandshakeError> {
+    match frame.try_get_u8() {
+        Ok(b'N') => frame.try_get_u64().map_err(|_| malformed(step, "cut off")),
+        Ok(b'n') => Err(malformed(step, "that of a node older than OTP 23")),
+        _ => Err(malformed(step, "of another kind")),
+    }
+}
+
+/// What both messages end with. Bytes after the name are left for protocols to come.
+fn read_peer(mut frame: &[u8], flags: u64, step: Step) -> Result<Peer, HandshakeError> {
+    let cut = |_| malformed(step, "cut off");
+    let creation = Creation(frame.try_get_u32().map_err(cut)?);
+    let length = usize::from(frame.try_get_u16().map_err(cut)?);
+    let name = frame.get(..length).ok_or(malformed(step, "cut off"))?;
+    let name = std::str::from_utf8(name)
+        .ok()
+        .and_then(|name| NodeName::new(name).ok())
+        .ok_or_else(|| HandshakeError::BadName { name: text_of(name) })?;
+    Ok(Peer { name, flags, creation })
+}
+
+/// `'r' Challenge:32 Digest:16/binary`.
+pub(super) fn reply_message(challenge: u32, digest: [u8; 16]) -> Vec<u8> {
+    [b"r", &challenge.to_be_bytes()[..], &digest].concat()
+}
+
+pub(super) fn read_reply(frame: &[u8]) -> Result<(u32, [u8; 16]), HandshakeError> {
+    match frame {
+        [b'r', c3, c2, c1, c0, digest @ ..] => {
+            Ok((u32::from_be_bytes([*c3, *c2, *c1, *c0]), read_digest(digest, Step::Reply)?))
+        }
+        _ => Err(malformed(Step::Reply, "of another kind")),
+    }
+}
+
+/// `'a' Digest:16/binary`.
+pub(super) fn read_ack(frame: &[u8]) -> Result<[u8; 16], HandshakeError> {
+    match frame {
+        [b'a', digest @ ..] => read_digest(digest, Step::Ack),
+        _ => Err(malformed(Step::Ack, "of another kind")),
+    }
+}
+
+fn read_digest(rest: &[u8], step: Step) -> Result<[u8; 16], HandshakeError> {
+    rest.try_into().map_err(|_| malformed(step, "without a digest of 16 bytes"))
+}
+
+/// Writes a message with its length, as one write: two would wait for each other's acknowledgement.
+pub(super) async fn write_frame<S>(
+    stream: &mut S,
+    step: Step,
+    message: &[u8],
+) -> Result<(), HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    // Ours have at most 1,043 bytes.
+    let frame = [&(message.len() as u16).to_be_bytes(), message].concat();
+    let written = async {
+        stream.write_all(&frame).await?;
+        stream.flush().await
+    };
+    written.await.map_err(|error| failed(step, error))
+}
+
+/// Reads a message and not a byte more. Memory grows with the bytes that came, not with the claim.
+pub(super) async fn read_frame<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    step: Step,
+) -> Result<Vec<u8>, HandshakeError> {
+    let length = usize::from(stream.read_u16().await.map_err(|error| failed(step, error))?);
+    if length > MAX_FRAME {
+        return Err(HandshakeError::TooLong { step, length });
+    }
+    let mut message = Vec::new();
+    let mut stream = stream.take(length as u64);
+    stream.read_to_end(&mut message).await.map_err(|error| failed(step, error))?;
+    if message.len() < length {
+        return Err(HandshakeError::Closed { step });
+    }
+    Ok(message)
+}
+
+fn failed(step: Step, source: io::Error) -> HandshakeError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match source.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
+            HandshakeError::Closed { step }
+        }
+        _ => HandshakeError::Io { step, source },
+    }
+}
+
+pub(super) fn malformed(step: Step, what: &'static str) -> HandshakeError {
+    HandshakeError::Malformed { step, what }
+}
+
+/// Of what a peer sent, so much as an error should carry.
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(80).collect()
+}

@@ -1,0 +1,4 @@
+//! Connections to other nodes.
+
+pub mod handshake;
+pub mod tick;
