@@ -17,9 +17,14 @@
 //! crates `eetf` and `erl_dist` break each of these rules (five bytes abort the process, two make it
 //! panic), so they don't stand on this path; `eetf` serves the tests as a second opinion.
 
+pub mod codec;
+pub mod eetf;
 pub mod flags;
 pub mod frame;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use codec::{DecodeError, EncodeError, decode, decode_prefix, encode};
 pub use flags::Flags;
 pub use frame::{Deframer, FrameError};
 
