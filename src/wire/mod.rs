@@ -21,12 +21,14 @@ pub mod codec;
 pub mod eetf;
 pub mod flags;
 pub mod frame;
+pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use codec::{DecodeError, EncodeError, decode, decode_prefix, encode};
 pub use flags::Flags;
 pub use frame::{Deframer, FrameError};
+pub use signal::{PidOrName, Signal, SignalError, Target};
 
 /// How deep a term from a peer may nest: tuples, lists, maps, funs and records in each other.
 ///
