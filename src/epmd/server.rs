@@ -382,7 +382,7 @@ mod tests {
         node.says(&register("a")).await;
         node.hears(6).await;
         node.says(&[0]).await;
-        assert_eq!(node.hears_the_rest().await, []);
+        assert_eq!(node.hears_the_rest().await, b"");
         node.end().await.unwrap();
         assert_eq!(names(&shared), [""; 0]);
 
@@ -431,7 +431,7 @@ mod tests {
 
         let mut stranger = Conversation::new(&shared, Origin::Elsewhere);
         stranger.says(&register("b")).await;
-        assert_eq!(stranger.hears_the_rest().await, []);
+        assert_eq!(stranger.hears_the_rest().await, b"");
         assert!(matches!(stranger.end().await, Err(Closed::NotThisHost)));
 
         let mut stranger = Conversation::new(&shared, Origin::Elsewhere);
@@ -471,7 +471,7 @@ mod tests {
         ] {
             let mut client = Conversation::new(&shared, Origin::ThisHost);
             client.says(request).await;
-            assert_eq!(client.hears_the_rest().await, [], "{request:?}");
+            assert_eq!(client.hears_the_rest().await, b"", "{request:?}");
             assert!(matches!(client.end().await, Err(Closed::BadRequest(_))), "{request:?}");
         }
     }
@@ -481,7 +481,7 @@ mod tests {
         let shared = Arc::default();
         let start = Instant::now();
         let mut silent = Conversation::new(&shared, Origin::ThisHost);
-        assert_eq!(silent.hears_the_rest().await, []);
+        assert_eq!(silent.hears_the_rest().await, b"");
         assert!(matches!(silent.end().await, Err(Closed::Idle)));
         assert_eq!(start.elapsed().as_secs(), 10);
 
