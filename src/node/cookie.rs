@@ -77,6 +77,19 @@ impl Cookie {
         Self::from_first(files.into_iter().flatten().collect())
     }
 
+    /// The cookie in the environment variable `DATA_PUBLISHER_COOKIE`, or else that of
+    /// [`from_home`](Self::from_home).
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub fn find() -> Result<Self, CookieError> {
+        match Self::from_env() {
+            Err(CookieError::NotSet) => Self::from_home(),
+            found => found,
+        }
+    }
+
     /// The cookie in the environment variable `DATA_PUBLISHER_COOKIE`.
     ///
     /// # Errors

@@ -1,6 +1,442 @@
-//! A node of an Erlang cluster: its connections and its processes.
+//! A node of the cluster: connections to other nodes, and processes that send, receive, monitor and
+//! link across them.
+//!
+//! What arrives goes from the connection's reader straight into the mailbox it is for; what is sent
+//! goes from the sender straight into the connection's queue. There is no task in the middle. The
+//! services other nodes expect (`net_kernel`, `global_name_server`) are ordinary processes, started
+//! by [`kernel`](crate::kernel).
 
-pub mod connection;
+mod config;
+mod connection;
 mod cookie;
+mod ids;
+mod links;
+mod listener;
+mod monitors;
+mod process;
+mod registry;
+pub(crate) mod router;
 
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Limits, NodeConfig, Visibility};
+pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
+pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
+pub use process::{Monitored, Origin, Process, Received};
+pub use registry::RegisterError;
+
+use crate::epmd::EpmdError;
+use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
+use connection::encode_payload;
+use connection::setup::Identity;
+use router::Router;
+
+/// A running node. Clones are the same node; it stops when the last one is dropped, politely when
+/// [`stop`](Self::stop) is called.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Running>);
+
+#[derive(Debug)]
+struct Running {
+    identity: Arc<Identity>,
+    port: u16,
+    /// Ends the listener and all connections.
+    cancel: CancellationToken,
+}
+
+impl Node {
+    /// Starts a bare node: it listens, is registered in EPMD and answers handshakes, but has no
+    /// services. Users call [`crate::start`].
+    pub(crate) async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let cookie = match config.cookie {
+            Some(cookie) => cookie,
+            None => Cookie::find()?,
+        };
+        let router = Router::new(config.name.clone(), config.limits);
+        let epmd = crate::epmd::Epmd::new(config.epmd_port);
+        let identity =
+            Arc::new(Identity::new(router, config.visibility, cookie, config.cookies, epmd));
+        let cancel = CancellationToken::new();
+        let port = listener::start(
+            &identity,
+            listener::Listen {
+                address: config.listen,
+                port: config.port,
+                embedded_epmd: config.embedded_epmd,
+            },
+            cancel.clone(),
+        )
+        .await?;
+        Ok(Self(Arc::new(Running { identity, port, cancel })))
+    }
+
+    /// Our name.
+    pub fn name(&self) -> &NodeName {
+        self.router().name()
+    }
+
+    /// This start of the node, part of its pids.
+    pub fn creation(&self) -> Creation {
+        self.router().creation()
+    }
+
+    /// The TCP port other nodes dial.
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Connects to a node; at once if it's connected already.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], within [`Limits::setup_time`] twice.
+    pub async fn connect<N>(&self, node: N) -> Result<(), ConnectError>
+    where
+        N: TryInto<NodeName>,
+        ConnectError: From<N::Error>,
+    {
+        self.0.identity.connect(&node.try_into()?).await.map(drop)
+    }
+
+    /// Closes the connection to a node; `false` if there was none.
+    pub fn disconnect(&self, node: &NodeName) -> bool {
+        match self.router().table().up(node) {
+            Some(connection) => {
+                self.router().close(&connection, &DownReason::Disconnected);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The nodes connected now, visible and hidden, sorted.
+    pub fn nodes(&self) -> Vec<NodeName> {
+        self.router().table().all_up().iter().map(|c| c.peer().clone()).collect()
+    }
+
+    /// Each node that comes up or goes down from now on, after one `Up` for each connected now.
+    pub fn events(&self) -> NodeEvents {
+        NodeEvents(self.router().observe())
+    }
+
+    /// A new process.
+    pub fn spawn(&self) -> Process {
+        Process::new(self.router().clone())
+    }
+
+    /// Sends a message, connecting first if need be, and waiting while more than
+    /// [`Limits::soft_mark`] bytes are queued for that node. That it returns doesn't say that the
+    /// process exists or got it; monitor to know.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] when the message hasn't left.
+    pub async fn send(
+        &self,
+        to: impl Into<Destination>,
+        message: impl Into<Term>,
+    ) -> Result<(), SendError> {
+        self.send_from(None, &to.into(), &message.into()).await
+    }
+
+    pub(crate) async fn send_from(
+        &self,
+        from: Option<&Pid>,
+        to: &Destination,
+        message: &Term,
+    ) -> Result<(), SendError> {
+        let router = self.router();
+        if to.node() == router.name() {
+            let _ = router.send(from, to, message);
+            return Ok(());
+        }
+        let connection = match router.table().up(to.node()) {
+            Some(connection) => connection,
+            None => self.0.identity.connect(to.node()).await?,
+        };
+        let gone = || SendError::NoConnection { node: to.node().clone() };
+        if !connection.queue().room().await {
+            return Err(gone());
+        }
+        let too_large = || SendError::TooLarge { to: to.clone() };
+        let payload = encode_payload(message).map_err(|_| too_large())?;
+        router.push_message(&connection, from, to, &payload).map_err(|unsent| match unsent {
+            router::Unsent::NoConnection => gone(),
+            router::Unsent::TooLarge => too_large(),
+        })
+    }
+
+    /// Sends the exit signal of `exit(To, Reason)`.
+    pub fn exit(&self, from: &Process, to: &Pid, reason: impl Into<Term>) {
+        self.router().exit(from.pid(), to, &reason.into());
+    }
+
+    /// Registers a process of this node under a name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`] when the name is taken or the process isn't alive here.
+    pub fn register(&self, name: impl Into<Atom>, pid: &Pid) -> Result<(), RegisterError> {
+        self.router().register(&name.into(), pid)
+    }
+
+    /// Frees a name; `false` if nobody had it.
+    pub fn unregister(&self, name: &Atom) -> bool {
+        self.router().registry().unregister(name)
+    }
+
+    /// Who has a name.
+    pub fn whereis(&self, name: &Atom) -> Option<Pid> {
+        self.router().registry().whereis(name)
+    }
+
+    /// Whether a process of this node is alive.
+    pub fn is_alive(&self, pid: &Pid) -> bool {
+        self.router().is_alive(pid)
+    }
+
+    /// A new reference, unlike any other.
+    pub fn make_ref(&self) -> Reference {
+        self.router().ids().reference()
+    }
+
+    /// Stops the node politely: its processes end with reason `shutdown`, so that other nodes get
+    /// their `DOWN`s and exit signals; then the connections close, then the name leaves EPMD. Takes
+    /// at most a second.
+    pub async fn stop(self) {
+        let router = self.router().clone();
+        let reason = crate::atom!("shutdown").into();
+        for pid in router.processes() {
+            router.end_process(&pid, &reason);
+        }
+        let connections = router.table().all_up();
+        for connection in &connections {
+            connection.queue().finish();
+        }
+        let all_closed = futures::future::join_all(connections.iter().map(|c| c.closed()));
+        let _ = tokio::time::timeout(Duration::from_secs(1), all_closed).await;
+        self.0.end();
+    }
+
+    /// A hold that doesn't keep the node running.
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.0))
+    }
+
+    /// Resolves when the node stops.
+    pub(crate) fn stopped(&self) -> CancellationToken {
+        self.0.cancel.clone()
+    }
+
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        &self.0.identity.router
+    }
+}
+
+impl Running {
+    fn end(&self) {
+        self.cancel.cancel();
+        for connection in self.identity.router.table().all_up() {
+            self.identity.router.close(&connection, &DownReason::Stopped);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A node that may have been dropped, for tasks that serve it.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakNode(std::sync::Weak<Running>);
+
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        self.0.upgrade().map(Node)
+    }
+}
+
+/// A node came or went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// A connection is up.
+    Up {
+        /// The node.
+        node: NodeName,
+        /// Whether it is in `nodes()`, not in `nodes(hidden)`.
+        visible: bool,
+    },
+    /// It is closed.
+    Down {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        reason: DownReason,
+    },
+}
+
+/// The events of [`Node::events`]; a stream that ends with the node.
+#[derive(Debug)]
+pub struct NodeEvents(mpsc::UnboundedReceiver<NodeEvent>);
+
+impl NodeEvents {
+    /// The next event.
+    pub async fn next(&mut self) -> Option<NodeEvent> {
+        self.0.recv().await
+    }
+}
+
+impl futures::Stream for NodeEvents {
+    type Item = NodeEvent;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<NodeEvent>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// Why a node couldn't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No cookie was given, and none found.
+    #[error(transparent)]
+    Cookie(#[from] CookieError),
+    /// The port to listen at couldn't be had.
+    #[error("can't listen at {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// EPMD has another node of this name.
+    #[error("the name {node} is taken: another node of that name runs on this host")]
+    NameTaken {
+        /// Our name.
+        node: NodeName,
+    },
+    /// EPMD couldn't be used, nor an own one started.
+    #[error("the name couldn't be registered")]
+    Epmd {
+        /// EPMD's port.
+        port: u16,
+        /// Why.
+        source: EpmdError,
+    },
+}
+
+/// Why a connection to a node couldn't be made.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The text isn't a node name.
+    #[error(transparent)]
+    BadName(#[from] crate::term::BadNodeName),
+    /// It's our own name.
+    #[error("{node} is this node itself")]
+    Ourselves {
+        /// The name.
+        node: NodeName,
+    },
+    /// EPMD on the host knows no node of this name. Nothing was sent to the node.
+    #[error("no node {node} in its host's EPMD")]
+    NoSuchNode {
+        /// The name.
+        node: NodeName,
+    },
+    /// EPMD on the host can't be asked.
+    #[error("EPMD of {} can't be asked for {node}", node.host())]
+    Epmd {
+        /// The name.
+        node: NodeName,
+        /// Why.
+        source: Arc<EpmdError>,
+    },
+    /// The cookies differ; a BEAM closes after our challenge reply and says no more.
+    #[error("{node} has another cookie")]
+    BadCookie {
+        /// The name.
+        node: NodeName,
+    },
+    /// The node refused us by status `not_allowed`.
+    #[error("{node} refused us: it has a list of allowed nodes, or lacks a flag of ours")]
+    NotAllowed {
+        /// The name.
+        node: NodeName,
+    },
+    /// Another node answered at the port EPMD told.
+    #[error("at the port of {node} another node answered, {found}")]
+    WrongName {
+        /// The name.
+        node: NodeName,
+        /// Who answered.
+        found: NodeName,
+    },
+    /// The handshake failed otherwise.
+    #[error("handshake with {node} failed")]
+    Handshake {
+        /// The name.
+        node: NodeName,
+        /// How.
+        source: Arc<HandshakeError>,
+    },
+    /// The node didn't answer in time.
+    #[error("{node} didn't answer in time")]
+    Timeout {
+        /// The name.
+        node: NodeName,
+    },
+    /// The connection closed as soon as it was there.
+    #[error("the connection to {node} closed at once")]
+    Closed {
+        /// The name.
+        node: NodeName,
+    },
+    /// The socket failed.
+    #[error("connection to {node} failed")]
+    Io {
+        /// The name.
+        node: NodeName,
+        /// How.
+        source: Arc<io::Error>,
+    },
+}
+
+impl From<std::convert::Infallible> for ConnectError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Why a message didn't leave.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No connection could be made.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection closed before the message was queued.
+    #[error("the connection to {node} closed")]
+    NoConnection {
+        /// The node.
+        node: NodeName,
+    },
+    /// The message is larger than a frame may be, 256 MiB.
+    #[error("the message to {to} is larger than 256 MiB")]
+    TooLarge {
+        /// Who was to get it.
+        to: Destination,
+    },
+}

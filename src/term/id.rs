@@ -58,6 +58,13 @@ pub struct BadNodeName {
     pub name: String,
 }
 
+/// A name that is one already can't be bad.
+impl From<std::convert::Infallible> for BadNodeName {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl TryFrom<Atom> for NodeName {
     type Error = BadNodeName;
 

@@ -10,7 +10,7 @@
 //!
 //! Before the peer has proven that it knows the cookie it costs us one buffer of at most
 //! [`MAX_FRAME`] bytes. Nothing here has a deadline: the caller puts the whole handshake under one
-//! `tokio::time::timeout_at` of [`HANDSHAKE_TIME`], so that a peer can't stretch it byte by byte.
+//! `tokio::time::timeout_at`, so that a peer can't stretch it byte by byte.
 //! After an error, and after a timeout, the only thing left to do with the stream is to close it.
 //!
 //! Exactly the handshake's bytes are read, so what follows in the stream is the first frame.
@@ -26,12 +26,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::message::MAX_FRAME;
+pub(crate) use self::message::MAX_FRAME;
 use self::message::{
     Status, malformed, name_message, read_ack, read_challenge, read_frame, read_name, read_reply,
     read_status, reply_message, write_frame,
@@ -39,26 +38,23 @@ use self::message::{
 use crate::node::Cookie;
 use crate::term::{Creation, NodeName};
 
-/// Time for a whole handshake, counted from connect or accept: OTP's `net_setuptime`.
-pub const HANDSHAKE_TIME: Duration = Duration::from_secs(7);
-
 /// What we say of ourselves in every handshake.
 #[derive(Clone, Debug)]
-pub struct Us {
+pub(crate) struct Us {
     /// Our full name.
-    pub name: NodeName,
+    pub(crate) name: NodeName,
     /// The distribution flags we offer.
-    pub flags: u64,
+    pub(crate) flags: u64,
     /// Of this start of our node.
-    pub creation: Creation,
+    pub(crate) creation: Creation,
     /// Given the flags a peer offers, the mandatory ones it lacks; 0 when it may connect.
-    pub missing_flags: fn(u64) -> u64,
+    pub(crate) missing_flags: fn(u64) -> u64,
     challenges: Challenges,
 }
 
 impl Us {
     /// Made once for a node: handshakes that run at the same time know of each other by it.
-    pub fn new(
+    pub(crate) fn new(
         name: NodeName,
         flags: u64,
         creation: Creation,
@@ -77,18 +73,18 @@ impl Us {
 
 /// Who is at the other end, and has proven to know the cookie.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its full name.
-    pub name: NodeName,
+    pub(crate) name: NodeName,
     /// The flags it offers. In force are those both sides offer.
-    pub flags: u64,
+    pub(crate) flags: u64,
     /// Of this start of the peer.
-    pub creation: Creation,
+    pub(crate) creation: Creation,
 }
 
 /// What to tell a peer that says a connection to us is up already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OnAlive {
+pub(crate) enum OnAlive {
     /// `true`: that one is dead, as after our restart; the peer ends it and this one goes on.
     TakeOver,
     /// `false`: keep that one, this one ends.
@@ -103,7 +99,7 @@ pub enum OnAlive {
 /// # Errors
 ///
 /// [`HandshakeError::PeerDials`] is no failure: the peer's own dial is on its way here.
-pub async fn dial<S>(
+pub(crate) async fn dial<S>(
     mut stream: S,
     us: &Us,
     cookie: &Cookie,
@@ -161,7 +157,7 @@ where
 ///
 /// [`HandshakeError::BadName`], [`HandshakeError::OwnName`], [`HandshakeError::MissingFlags`], or
 /// those of the stream.
-pub async fn receive_name<S>(mut stream: S, us: &Us) -> Result<Offer<'_, S>, HandshakeError>
+pub(crate) async fn receive_name<S>(mut stream: S, us: &Us) -> Result<Offer<'_, S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -181,7 +177,7 @@ where
 
 /// A peer that said who it is, and has proven nothing yet.
 #[derive(Debug)]
-pub struct Offer<'a, S> {
+pub(crate) struct Offer<'a, S> {
     stream: S,
     us: &'a Us,
     peer: Peer,
@@ -189,7 +185,7 @@ pub struct Offer<'a, S> {
 
 /// Why a peer may go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// `ok`: nothing else leads to this peer.
     Ok,
     /// `ok_simultaneous`: we dial it at the same time, and its name is the greater one. Our own
@@ -203,7 +199,7 @@ pub enum Admission {
 
 /// Why a peer may not go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// `nok`: we dial it at the same time, and our name is the greater one. Only to be sent if that
     /// dial is carried through: the peer waits for it, up to 7 s, in the process that wanted us.
     Nok,
@@ -213,7 +209,7 @@ pub enum Refusal {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
     /// Who the peer says it is.
-    pub fn peer(&self) -> &Peer {
+    pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
 
@@ -223,7 +219,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
     ///
     /// [`HandshakeError::AlreadyConnected`] when the peer keeps the connection that is up, or those
     /// of the stream.
-    pub async fn admit(mut self, admission: Admission) -> Result<Admitted<'a, S>, HandshakeError> {
+    pub(crate) async fn admit(
+        mut self,
+        admission: Admission,
+    ) -> Result<Admitted<'a, S>, HandshakeError> {
         let status: &[u8] = match admission {
             Admission::Ok => b"sok",
             Admission::OkSimultaneous => b"sok_simultaneous",
@@ -247,7 +246,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
     /// # Errors
     ///
     /// Those of the stream.
-    pub async fn refuse(mut self, refusal: Refusal) -> Result<(), HandshakeError> {
+    pub(crate) async fn refuse(mut self, refusal: Refusal) -> Result<(), HandshakeError> {
         let status: &[u8] = match refusal {
             Refusal::Nok => b"snok",
             Refusal::NotAllowed => b"snot_allowed",
@@ -258,7 +257,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
 
 /// A peer that may go on.
 #[derive(Debug)]
-pub struct Admitted<'a, S> {
+pub(crate) struct Admitted<'a, S> {
     stream: S,
     us: &'a Us,
     peer: Peer,
@@ -270,7 +269,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Admitted<'_, S> {
     /// # Errors
     ///
     /// [`HandshakeError::BadCookie`] when it doesn't, or those of the stream.
-    pub async fn challenge(mut self, cookie: &Cookie) -> Result<Authenticated<S>, HandshakeError> {
+    pub(crate) async fn challenge(
+        mut self,
+        cookie: &Cookie,
+    ) -> Result<Authenticated<S>, HandshakeError> {
         let ours = self.us.challenges.draw();
         let challenge = name_message(self.us, Some(ours.number));
         write_frame(&mut self.stream, Step::Challenge, &challenge).await?;
@@ -284,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Admitted<'_, S> {
 }
 
 /// A peer that knows the cookie and waits for our proof.
-pub struct Authenticated<S> {
+pub(crate) struct Authenticated<S> {
     stream: S,
     peer: Peer,
     proof: [u8; 16],
@@ -292,7 +294,8 @@ pub struct Authenticated<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Authenticated<S> {
     /// Who the peer is.
-    pub fn peer(&self) -> &Peer {
+    #[cfg(test)]
+    pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
 
@@ -301,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Authenticated<S> {
     /// # Errors
     ///
     /// Those of the stream.
-    pub async fn ack(mut self) -> Result<Peer, HandshakeError> {
+    pub(crate) async fn ack(mut self) -> Result<Peer, HandshakeError> {
         let ack = [b"a", &self.proof[..]].concat();
         write_frame(&mut self.stream, Step::Ack, &ack).await?;
         Ok(self.peer)

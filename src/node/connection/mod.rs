@@ -1,4 +1,224 @@
-//! Connections to other nodes.
+//! One authenticated connection to a node: what both its tasks and the router share.
+//!
+//! A connection is up, then closed, once and for good; a new one to the same node is another
+//! `Connection` with another id. `Router::close` is the only way to close one, so that all `Down`s
+//! and the `NodeDown` come before anything of the next.
 
-pub mod handshake;
-pub mod tick;
+pub(super) mod handshake;
+mod queue;
+mod reader;
+pub(super) mod setup;
+pub(super) mod table;
+mod tick;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use queue::{Marks, Push, Queue};
+
+use super::router::Router;
+use crate::term::{Creation, NodeName, Pid, Term};
+use crate::wire::signal::{self, Signal, Target};
+use crate::wire::{EncodeError, Flags};
+
+/// Tells one connection from the next; never used twice in one start of a node.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// A connection to a node, as messages remember where they came from.
+pub struct Connection {
+    id: ConnectionId,
+    peer: NodeName,
+    creation: Creation,
+    flags: Flags,
+    queue: Queue,
+    closed: AtomicBool,
+    /// Ends the reader and the writer.
+    cancel: CancellationToken,
+    /// Bytes received and not yet handled.
+    unhandled: AtomicUsize,
+    /// When the peer was last heard, in milliseconds since `born`.
+    heard: AtomicU64,
+    born: Instant,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: ConnectionId,
+        peer: NodeName,
+        creation: Creation,
+        flags: Flags,
+        queue: Queue,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            creation,
+            flags,
+            queue,
+            closed: AtomicBool::new(false),
+            cancel: CancellationToken::new(),
+            unhandled: AtomicUsize::new(0),
+            heard: AtomicU64::new(0),
+            born: Instant::now(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The node at the other end.
+    pub fn peer(&self) -> &NodeName {
+        &self.peer
+    }
+
+    /// The start of the node at the other end.
+    pub fn creation(&self) -> Creation {
+        self.creation
+    }
+
+    /// Whether each end is in the other's `nodes()`; it is hidden if either end wants so.
+    pub fn is_visible(&self) -> bool {
+        self.flags.contains(Flags::PUBLISHED)
+    }
+
+    /// Whether it has been closed, by either end.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Resolves when it has been closed.
+    pub(crate) async fn closed(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Queues a message for a process over there. The payload is `131` and a term.
+    pub(crate) fn push_send(&self, from: &Pid, to: &Target, payload: &Bytes) -> Push {
+        self.queue
+            .push(payload, |out| signal::encode_send_head(from, to, payload.len(), self.flags, out))
+    }
+
+    /// Queues any other signal.
+    pub(crate) fn push_signal(&self, signal: &Signal) -> Push {
+        self.queue.push(&Bytes::new(), |out| signal::encode(signal, self.flags, out))
+    }
+
+    /// Marks the connection closed and ends its tasks. `false` if that was done before.
+    ///
+    /// Only for the router, which tells everybody.
+    pub(crate) fn mark_closed(&self, reason: &DownReason) -> bool {
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        if first {
+            self.queue.fail(reason.clone());
+            self.cancel.cancel();
+        }
+        first
+    }
+
+    /// The peer was heard: data or a tick.
+    fn hear(&self) {
+        let now = self.born.elapsed().as_millis() as u64;
+        self.heard.store(now, Ordering::Relaxed);
+    }
+
+    /// When the peer was last heard.
+    fn last_heard(&self) -> Instant {
+        self.born + Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {} to {}", self.id.0, self.peer)
+    }
+}
+
+/// Bytes of a message that are in some mailbox, held against the connection it came over.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    connection: Arc<Connection>,
+    bytes: usize,
+}
+
+impl Credit {
+    /// Takes the bytes; `None` when too many are unhandled already. A lone message may be of any
+    /// size.
+    pub(crate) fn take(connection: &Arc<Connection>, bytes: usize, limit: usize) -> Option<Self> {
+        let before = connection.unhandled.fetch_add(bytes, Ordering::Relaxed);
+        let credit = Self { connection: connection.clone(), bytes };
+        (before == 0 || before + bytes <= limit).then_some(credit)
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.connection.unhandled.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Why a connection closed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// The peer closed it, or the network did.
+    ConnectionClosed,
+    /// Nothing was heard of the peer for the tick time and a quarter.
+    TickTimeout,
+    /// The peer took our messages too slowly: a queue over its mark, or no byte for the stall time.
+    Slow,
+    /// We handled the peer's messages too slowly: too many unhandled bytes.
+    Overrun,
+    /// The peer sent what is no frame or no signal.
+    BadFrame(String),
+    /// The peer holds too many monitors or links on our processes.
+    TooManyWatches,
+    /// The peer has started anew, or says that its end is gone.
+    Replaced,
+    /// [`Node::disconnect`](super::Node::disconnect).
+    Disconnected,
+    /// Our node has stopped.
+    Stopped,
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionClosed => f.write_str("connection_closed"),
+            Self::TickTimeout => f.write_str("net_tick_timeout"),
+            Self::Slow => f.write_str("slow"),
+            Self::Overrun => f.write_str("overrun"),
+            Self::BadFrame(what) => write!(f, "bad_frame: {what}"),
+            Self::TooManyWatches => f.write_str("too_many_watches"),
+            Self::Replaced => f.write_str("replaced"),
+            Self::Disconnected => f.write_str("disconnected"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// Encodes a message once, for any number of peers.
+pub(crate) fn encode_payload(message: &Term) -> Result<Bytes, EncodeError> {
+    let mut payload = Vec::new();
+    crate::wire::encode(message, &mut payload)?;
+    Ok(payload.into())
+}
+
+/// Starts the two tasks of a connection. They end when it is closed, and close it when the socket
+/// fails, the peer falls silent or sends nonsense.
+fn start(router: &Arc<Router>, connection: &Arc<Connection>, socket: TcpStream) {
+    let (read, write) = socket.into_split();
+    tokio::spawn(reader::run(router.clone(), connection.clone(), read));
+    tokio::spawn(writer::run(router.clone(), connection.clone(), write));
+}

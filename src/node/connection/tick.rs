@@ -14,20 +14,21 @@ use std::time::{Duration, Instant};
 
 /// The spans of time by which a connection is judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TickTimes {
+#[expect(clippy::struct_field_names, reason = "each is a time after which something is due")]
+pub(crate) struct TickTimes {
     /// Nothing written for so long: a tick is due. Default 15 s.
-    pub tick_after: Duration,
+    pub(crate) tick_after: Duration,
     /// Nothing read for so long: the peer is dead. Default 75 s, the longest a BEAM waits.
-    pub dead_after: Duration,
+    pub(crate) dead_after: Duration,
     /// Bytes are waiting and the socket took none for so long: the peer is stalled. Default 15 s;
     /// that is before a BEAM would give us up, and to start over is cheap.
-    pub stalled_after: Duration,
+    pub(crate) stalled_after: Duration,
 }
 
 impl TickTimes {
     /// What `net_ticktime` of this length means in OTP: a tick every quarter of it, death after
     /// five quarters.
-    pub fn of_tick_time(tick_time: Duration) -> Self {
+    pub(crate) fn of_tick_time(tick_time: Duration) -> Self {
         Self {
             tick_after: tick_time / 4,
             dead_after: tick_time * 5 / 4,
@@ -45,7 +46,7 @@ impl Default for TickTimes {
 
 /// What is to be done about a connection now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing until [`Ticker::next_check`].
     Fine,
     /// Write a tick, a length of 0: four zero bytes.
@@ -58,7 +59,7 @@ pub enum Verdict {
 
 /// The clock of one connection.
 #[derive(Clone, Debug)]
-pub struct Ticker {
+pub(crate) struct Ticker {
     times: TickTimes,
     last_read: Instant,
     last_written: Instant,
@@ -68,28 +69,28 @@ pub struct Ticker {
 
 impl Ticker {
     /// The clock of a connection that is up since `now`, with nothing to send yet.
-    pub fn new(times: TickTimes, now: Instant) -> Self {
+    pub(crate) fn new(times: TickTimes, now: Instant) -> Self {
         Self { times, last_read: now, last_written: now, blocked_since: None }
     }
 
     /// At least one byte came from the peer: part of a frame will do.
-    pub fn read(&mut self, now: Instant) {
+    pub(crate) fn read(&mut self, now: Instant) {
         self.last_read = now;
     }
 
     /// Bytes wait to be written. To say so again while they wait changes nothing.
-    pub fn queued(&mut self, now: Instant) {
+    pub(crate) fn queued(&mut self, now: Instant) {
         self.blocked_since.get_or_insert(now);
     }
 
     /// The socket took at least one byte, and more are waiting.
-    pub fn wrote_some(&mut self, now: Instant) {
+    pub(crate) fn wrote_some(&mut self, now: Instant) {
         self.last_written = now;
         self.blocked_since = Some(now);
     }
 
     /// The socket took all bytes; none is waiting.
-    pub fn wrote_all(&mut self, now: Instant) {
+    pub(crate) fn wrote_all(&mut self, now: Instant) {
         self.last_written = now;
         self.blocked_since = None;
     }
@@ -97,7 +98,7 @@ impl Ticker {
     /// When [`check`](Self::check) may say something other than [`Verdict::Fine`], if nothing
     /// happens until then. Reads and writes only move it later; [`queued`](Self::queued) may move
     /// it either way.
-    pub fn next_check(&self) -> Instant {
+    pub(crate) fn next_check(&self) -> Instant {
         let write_check = match self.blocked_since {
             Some(since) => since + self.times.stalled_after,
             None => self.last_written + self.times.tick_after,
@@ -106,7 +107,7 @@ impl Ticker {
     }
 
     /// What is to be done now. A tick it asks for counts as written.
-    pub fn check(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn check(&mut self, now: Instant) -> Verdict {
         if now >= self.last_read + self.times.dead_after {
             return Verdict::Dead;
         }

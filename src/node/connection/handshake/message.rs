@@ -13,7 +13,7 @@ use crate::term::{Creation, NodeName};
 
 /// Most bytes of a message after its length. The longest legal one, a name of 255 characters of
 /// four bytes each, has 1,039.
-pub const MAX_FRAME: usize = 4096;
+pub(crate) const MAX_FRAME: usize = 4096;
 
 /// A status with which a handshake can go on or end well.
 pub(super) enum Status {

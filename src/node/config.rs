@@ -1,0 +1,210 @@
+//! What a node is told before it starts; every default with its reason.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::cookie::Cookie;
+use crate::epmd::Epmd;
+use crate::term::{BadNodeName, NodeName};
+
+/// How other nodes see us.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Visibility {
+    /// In `nodes()` of every node connected to us; scopes greet us.
+    #[default]
+    Visible,
+    /// Only in `nodes(hidden)`; nothing is sent to us unasked. Just as good a member: we greet.
+    Hidden,
+}
+
+/// Settings of a node. Made by [`NodeConfig::new`], changed by the methods of the settings' names.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use data_publisher::{Cookie, NodeConfig};
+///
+/// let config = NodeConfig::new("rust1@127.0.0.1")?.cookie(Cookie::new("secret")?).hidden();
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub(crate) name: NodeName,
+    pub(crate) cookie: Option<Cookie>,
+    pub(crate) cookies: Vec<(NodeName, Cookie)>,
+    pub(crate) visibility: Visibility,
+    pub(crate) port: u16,
+    pub(crate) listen: Option<IpAddr>,
+    pub(crate) epmd_port: u16,
+    pub(crate) embedded_epmd: bool,
+    pub(crate) seeds: Vec<NodeName>,
+    pub(crate) mesh: bool,
+    pub(crate) limits: Limits,
+}
+
+impl NodeConfig {
+    /// The settings of a node of this name, `name@host`; all others at their defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`BadNodeName`] when the name isn't `name@host`.
+    pub fn new<N>(name: N) -> Result<Self, BadNodeName>
+    where
+        N: TryInto<NodeName>,
+        BadNodeName: From<N::Error>,
+    {
+        Ok(Self {
+            name: name.try_into()?,
+            cookie: None,
+            cookies: Vec::new(),
+            visibility: Visibility::default(),
+            port: 0,
+            listen: None,
+            epmd_port: Epmd::default_port(),
+            embedded_epmd: true,
+            seeds: Vec::new(),
+            mesh: true,
+            limits: Limits::default(),
+        })
+    }
+
+    /// The cluster's cookie. Default: from the environment, else from the file in the home folder,
+    /// as `erl` has it.
+    #[must_use]
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.cookie = Some(cookie);
+        self
+    }
+
+    /// The cookie for one peer, as `erlang:set_cookie/2`.
+    #[must_use]
+    pub fn cookie_for(mut self, peer: NodeName, cookie: Cookie) -> Self {
+        self.cookies.push((peer, cookie));
+        self
+    }
+
+    /// Be a hidden node. Default: visible.
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.visibility = Visibility::Hidden;
+        self
+    }
+
+    /// Be visible or hidden.
+    #[must_use]
+    pub fn visibility(mut self, visibility: Visibility) -> Self {
+        self.visibility = visibility;
+        self
+    }
+
+    /// The TCP port other nodes dial. Default 0: any free one; EPMD tells it.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The address to listen at. Default: the name's host part if that is a loopback address,
+    /// else all addresses, as the BEAM does.
+    #[must_use]
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// The port of EPMD, here and on all hosts. Default: `ERL_EPMD_PORT`, else 4369.
+    #[must_use]
+    pub fn epmd_port(mut self, port: u16) -> Self {
+        self.epmd_port = port;
+        self
+    }
+
+    /// Whether to run an EPMD of our own when nothing answers on its port as we start. Default yes.
+    /// It ends with the node.
+    #[must_use]
+    pub fn embedded_epmd(mut self, embedded: bool) -> Self {
+        self.embedded_epmd = embedded;
+        self
+    }
+
+    /// A node to connect to, and to connect to again, for as long as we run.
+    #[must_use]
+    pub fn seed(mut self, node: NodeName) -> Self {
+        self.seeds.push(node);
+        self
+    }
+
+    /// Whether to connect to all nodes that connected ones know, as `-connect_all` does. Default
+    /// yes: nobody tells new BEAM nodes of us, so a scope is whole only if we look for them.
+    #[must_use]
+    pub fn mesh(mut self, mesh: bool) -> Self {
+        self.mesh = mesh;
+        self
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+/// Bounds in memory and time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes queued for one peer above which [`Node::send`](super::Node::send) waits. Default 1
+    /// MiB, as `+zdbbl` has it.
+    pub soft_mark: usize,
+    /// Bytes queued for one peer above which it is shed: the connection closes and both sides start
+    /// over. A lone message may be larger. Default 16 MiB: 16 stopped peers then hold no more than
+    /// all queues may.
+    pub hard_mark: usize,
+    /// Bytes queued for all peers; above it the longest queue is shed. Default 256 MiB.
+    pub all_queues: usize,
+    /// Bytes received over one connection and not yet handled by the processes they went to; above
+    /// it the connection closes. A lone message may be larger. Default 64 MiB.
+    pub unhandled: usize,
+    /// Bytes of one message from a peer. Default 256 MiB: a snapshot of a million groups is one
+    /// message of about 70 MB.
+    pub message: usize,
+    /// Silence until a peer counts as gone, give or take a quarter. Default 60 s, as
+    /// `net_ticktime`.
+    pub tick_time: Duration,
+    /// Silence of ours after which we send a tick. Default 5 s: a peer doesn't tell its tick time,
+    /// and drops us after three quarters of it; this suits a `net_ticktime` of 8 s and more.
+    pub tick_interval: Duration,
+    /// How long a peer's socket may take no byte while something is queued. Default 15 s; coming
+    /// back costs only a fresh snapshot.
+    pub stall_time: Duration,
+    /// How long connecting to a node may take, from look-up to the last word of the handshake; also
+    /// how long a peer that dials us may take. Default 7 s, as `net_setuptime`.
+    pub setup_time: Duration,
+    /// Connections being accepted and not yet authenticated; the newest is refused. Default 128,
+    /// the BEAM's listen backlog.
+    pub handshakes: usize,
+    /// Connections that are up; above it peers are refused by `not_allowed`. Default 1,024.
+    pub connections: usize,
+    /// Monitors and links that one connection's peer may hold on our processes, each; above it the
+    /// connection closes. Default 65,536.
+    pub watches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            soft_mark: 1 << 20,
+            hard_mark: 16 << 20,
+            all_queues: 256 << 20,
+            unhandled: 64 << 20,
+            message: 256 << 20,
+            tick_time: Duration::from_secs(60),
+            tick_interval: Duration::from_secs(5),
+            stall_time: Duration::from_secs(15),
+            setup_time: Duration::from_secs(7),
+            handshakes: 128,
+            connections: 1024,
+            watches: 65_536,
+        }
+    }
+}

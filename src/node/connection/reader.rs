@@ -1,0 +1,70 @@
+//! The receive half of a connection: socket to router.
+//!
+//! It never waits for anything but the socket: on the BEAM's side a socket nobody reads freezes the
+//! whole scope there. What can't be taken closes the connection instead.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+
+use super::{Connection, DownReason};
+use crate::node::router::Router;
+use crate::wire::{Deframer, signal};
+
+/// Reads until the connection is closed, by either end.
+pub(super) async fn run(
+    router: Arc<Router>,
+    connection: Arc<Connection>,
+    mut socket: OwnedReadHalf,
+) {
+    let reason = tokio::select! {
+        () = connection.cancel.cancelled() => return,
+        reason = read(&router, &connection, &mut socket) => reason,
+    };
+    router.close(&connection, &reason);
+}
+
+async fn read(
+    router: &Arc<Router>,
+    connection: &Arc<Connection>,
+    socket: &mut OwnedReadHalf,
+) -> DownReason {
+    let mut deframer = Deframer::new(router.limits().message);
+    loop {
+        match socket.read_buf(deframer.buffer()).await {
+            Ok(0) => return DownReason::ConnectionClosed,
+            Ok(_) => connection.hear(),
+            Err(error) => {
+                log::debug!("{}: reading failed: {error}", connection.peer());
+                return DownReason::ConnectionClosed;
+            }
+        }
+        loop {
+            let frame = match deframer.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return bad_frame(&error),
+            };
+            if frame.is_empty() {
+                continue;
+            }
+            let handled = signal::decode(&frame)
+                .map_err(|error| bad_frame(&error))
+                .and_then(|signal| router.receive(connection, signal, frame.len()));
+            if let Err(reason) = handled {
+                return reason;
+            }
+            // Closed meanwhile: what is left in the buffer belongs to a connection that is gone.
+            if connection.is_closed() {
+                return DownReason::ConnectionClosed;
+            }
+        }
+    }
+}
+
+/// What is wrong, with its cause, in one line.
+fn bad_frame(error: &dyn std::error::Error) -> DownReason {
+    let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
+    DownReason::BadFrame(format!("{error}{cause}"))
+}

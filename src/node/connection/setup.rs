@@ -1,0 +1,222 @@
+//! From a name or a fresh socket to a connection that is up: dialling, and being dialled.
+//!
+//! Each attempt is a task of its own, ends within [`Limits::setup_time`](crate::node::Limits), and
+//! leaves the [table](super::table) saying how it ended.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::handshake::{self, Admission, HandshakeError, Offer, OnAlive, Peer, Refusal, Us};
+use super::table::{Attempt, Claim, Knock, Outcome};
+use super::{Connection, start};
+use crate::epmd::Epmd;
+use crate::node::ConnectError;
+use crate::node::config::Visibility;
+use crate::node::cookie::Cookie;
+use crate::node::router::Router;
+use crate::term::NodeName;
+use crate::wire::Flags;
+
+/// What every handshake of this node needs.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) router: Arc<Router>,
+    pub(crate) visibility: Visibility,
+    pub(crate) epmd: Epmd,
+    cookie: Cookie,
+    cookies: Vec<(NodeName, Cookie)>,
+    us: Us,
+}
+
+impl Identity {
+    pub(crate) fn new(
+        router: Arc<Router>,
+        visibility: Visibility,
+        cookie: Cookie,
+        cookies: Vec<(NodeName, Cookie)>,
+        epmd: Epmd,
+    ) -> Self {
+        let flags = offered(visibility).0;
+        let us = Us::new(router.name().clone(), flags, router.creation(), missing_flags);
+        Self { router, visibility, epmd, cookie, cookies, us }
+    }
+
+    fn cookie_for(&self, peer: &NodeName) -> &Cookie {
+        let own = self.cookies.iter().find(|(name, _)| name == peer);
+        own.map_or(&self.cookie, |(_, cookie)| cookie)
+    }
+
+    /// Waits for a connection to a node, dialling unless somebody is at it.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        peer: &NodeName,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        if peer == self.router.name() {
+            return Err(ConnectError::Ourselves { node: peer.clone() });
+        }
+        let mut outcome: Outcome = match self.router.table().claim(peer) {
+            Claim::Up(connection) => return Ok(connection),
+            Claim::Wait(outcome) => outcome,
+            Claim::Dial(attempt, cancel, outcome) => {
+                let (identity, peer) = (self.clone(), peer.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = cancel.cancelled() => {}
+                        () = identity.dial(&peer, attempt) => {}
+                    }
+                });
+                outcome
+            }
+        };
+        // Two attempts may follow each other: ours, then the peer's that crossed it.
+        let limit = self.router.limits().setup_time * 2;
+        match timeout(limit, outcome.wait_for(Option::is_some)).await {
+            Ok(Ok(ended)) => ended.clone().unwrap_or(Ok(()))?,
+            Ok(Err(_)) | Err(_) => return Err(ConnectError::Timeout { node: peer.clone() }),
+        }
+        self.router.table().up(peer).ok_or_else(|| ConnectError::Closed { node: peer.clone() })
+    }
+
+    async fn dial(&self, peer: &NodeName, attempt: Attempt) {
+        let deadline = Instant::now() + self.router.limits().setup_time;
+        let late = || ConnectError::Timeout { node: peer.clone() };
+        let dialled = timeout_at(deadline, self.try_dial(peer, attempt)).await;
+        let error = match dialled.unwrap_or_else(|_| Err(late())) {
+            Ok((socket, found)) => {
+                if self.bring_up(attempt, &found, socket) {
+                    return;
+                }
+                ConnectError::Closed { node: peer.clone() }
+            }
+            // The peer's own dial is on its way here and will take our place in the table.
+            Err(ConnectError::Handshake { source, .. })
+                if matches!(*source, HandshakeError::PeerDials { .. }) =>
+            {
+                sleep_until(deadline).await;
+                late()
+            }
+            Err(error) => error,
+        };
+        log::debug!("{peer}: not connected: {error}");
+        self.router.table().fail(peer, attempt, error);
+    }
+
+    async fn try_dial(
+        &self,
+        peer: &NodeName,
+        attempt: Attempt,
+    ) -> Result<(TcpStream, Peer), ConnectError> {
+        let node = || peer.clone();
+        let found = self.epmd.lookup(peer.host(), peer.short()).await;
+        let found =
+            found.map_err(|source| ConnectError::Epmd { node: node(), source: source.into() })?;
+        let port = found.ok_or_else(|| ConnectError::NoSuchNode { node: node() })?.port;
+        let mut socket = TcpStream::connect((peer.host(), port))
+            .await
+            .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
+        let _ = socket.set_nodelay(true);
+        // While the place is ours there is no connection in it, so one that the peer has is dead.
+        let ours = self.router.table().is_held_by(peer, attempt);
+        let on_alive = if ours { OnAlive::TakeOver } else { OnAlive::Keep };
+        let cookie = self.cookie_for(peer);
+        let found = handshake::dial(&mut socket, &self.us, cookie, peer, on_alive).await;
+        found.map(|found| (socket, found)).map_err(|error| ConnectError::handshake(peer, error))
+    }
+
+    /// Serves a socket somebody opened to us, until the connection is up or refused.
+    pub(crate) async fn accept(&self, mut socket: TcpStream) -> Result<(), HandshakeError> {
+        let _ = socket.set_nodelay(true);
+        let deadline = Instant::now() + self.router.limits().setup_time;
+        let offer = match timeout_at(deadline, handshake::receive_name(&mut socket, &self.us)).await
+        {
+            Ok(offer) => offer.inspect_err(|error| {
+                if matches!(error, HandshakeError::MissingFlags { .. }) {
+                    log::warn!("refused: {error}");
+                }
+            })?,
+            Err(_) => return Ok(()),
+        };
+        let peer = offer.peer().name.clone();
+        let most = self.router.limits().connections;
+        let (admission, attempt, cancel) =
+            match self.router.table().knock(self.router.name(), &peer, most) {
+                Knock::Admit(admission, attempt, cancel) => (admission, attempt, cancel),
+                Knock::Refuse(refusal) => {
+                    if refusal == Refusal::NotAllowed {
+                        log::warn!("{peer}: refused, {most} connections are up");
+                    }
+                    return timeout_at(deadline, offer.refuse(refusal)).await.unwrap_or(Ok(()));
+                }
+            };
+        let late = || ConnectError::Timeout { node: peer.clone() };
+        let served = tokio::select! {
+            // Another attempt has our place in the table: this socket just closes.
+            () = cancel.cancelled() => return Ok(()),
+            served = timeout_at(deadline, self.serve(offer, admission, attempt)) => served,
+        };
+        let failed = match served {
+            Ok(Ok(found)) => {
+                self.bring_up(attempt, &found, socket);
+                return Ok(());
+            }
+            Ok(Err(error)) => ConnectError::handshake(&peer, error),
+            Err(_) => late(),
+        };
+        log::debug!("{peer}: not connected: {failed}");
+        self.router.table().fail(&peer, attempt, failed);
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        offer: Offer<'_, &mut TcpStream>,
+        admission: Admission,
+        attempt: Attempt,
+    ) -> Result<Peer, HandshakeError> {
+        let peer = offer.peer().name.clone();
+        let admitted = offer.admit(admission).await?;
+        let proved = admitted.challenge(self.cookie_for(&peer)).await?;
+        // Only now, since anybody may claim a name: the peer has the cookie, and it starts anew.
+        if admission == Admission::Alive && !self.router.take_over(&peer, attempt) {
+            return Err(HandshakeError::AlreadyConnected { peer });
+        }
+        proved.ack().await
+    }
+
+    fn bring_up(&self, attempt: Attempt, peer: &Peer, socket: TcpStream) -> bool {
+        let flags = Flags(peer.flags).expand_digest().and(offered(self.visibility));
+        let connection = self.router.new_connection(peer.name.clone(), peer.creation, flags);
+        let up = self.router.bring_up(attempt, &connection);
+        if up {
+            start(&self.router, &connection, socket);
+        }
+        up
+    }
+}
+
+fn offered(visibility: Visibility) -> Flags {
+    match visibility {
+        Visibility::Visible => Flags::OFFERED.with(Flags::PUBLISHED),
+        Visibility::Hidden => Flags::OFFERED,
+    }
+}
+
+fn missing_flags(offered: u64) -> u64 {
+    Flags::REQUIRED.0 & !Flags(offered).expand_digest().0
+}
+
+impl ConnectError {
+    fn handshake(node: &NodeName, error: HandshakeError) -> Self {
+        let node = node.clone();
+        match error {
+            HandshakeError::BadCookie { .. } => Self::BadCookie { node },
+            HandshakeError::NotAllowed { .. } => Self::NotAllowed { node },
+            HandshakeError::WrongName { answered, .. } => {
+                Self::WrongName { node, found: *answered }
+            }
+            source => Self::Handshake { node, source: source.into() },
+        }
+    }
+}

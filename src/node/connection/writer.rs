@@ -1,0 +1,129 @@
+//! Queue to socket, in batches; ticks when there is nothing else to write; the watch over a peer
+//! that is silent or takes nothing.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::time::{sleep_until, timeout, timeout_at};
+
+use super::queue::Work;
+use super::tick::{TickTimes, Ticker, Verdict};
+use super::{Connection, DownReason};
+use crate::node::router::Router;
+
+/// A frame of length 0.
+const TICK: &[u8] = &[0; 4];
+
+/// How long closing the socket may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Pieces handed to the system in one write.
+const PIECES: usize = 64;
+
+/// Writes until the connection is closed. The socket's write side closes when this returns.
+pub(super) async fn run(
+    router: Arc<Router>,
+    connection: Arc<Connection>,
+    mut socket: OwnedWriteHalf,
+) {
+    let limits = router.limits();
+    let times = TickTimes {
+        tick_after: limits.tick_interval,
+        dead_after: limits.tick_time * 5 / 4,
+        stalled_after: limits.stall_time,
+    };
+    let ticker = Ticker::new(times, Instant::now());
+    let mut writer = Writer { connection: &connection, socket: &mut socket, ticker };
+    let reason = tokio::select! {
+        () = connection.cancel.cancelled() => return,
+        reason = writer.run() => reason,
+    };
+    router.close(&connection, &reason);
+    let _ = timeout(LAST_WORDS, socket.shutdown()).await;
+}
+
+struct Writer<'a> {
+    connection: &'a Connection,
+    socket: &'a mut OwnedWriteHalf,
+    ticker: Ticker,
+}
+
+impl Writer<'_> {
+    async fn run(&mut self) -> DownReason {
+        loop {
+            let next_check = self.ticker.next_check().into();
+            let result = tokio::select! {
+                biased;
+                work = self.connection.queue().work() => match work {
+                    Work::Write(batch) => self.write(batch, true).await,
+                    Work::Failed(reason) => return reason,
+                    Work::Finished => return DownReason::Stopped,
+                },
+                () = sleep_until(next_check) => self.check().await,
+            };
+            if let Err(reason) = result {
+                return reason;
+            }
+        }
+    }
+
+    /// Writes all of it. The queue hears of every step, so that senders who wait for room go on
+    /// before a large message is through.
+    async fn write(&mut self, batch: Vec<Bytes>, queued: bool) -> Result<(), DownReason> {
+        self.ticker.queued(Instant::now());
+        let mut left: VecDeque<Bytes> = batch.into();
+        while !left.is_empty() {
+            let pieces: Vec<_> =
+                left.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect();
+            let next_check = self.ticker.next_check().into();
+            let written = match timeout_at(next_check, self.socket.write_vectored(&pieces)).await {
+                Ok(Ok(written)) if written > 0 => written,
+                Ok(_) => return Err(DownReason::ConnectionClosed),
+                // Given up, the write has written nothing; it's tried again unless time is up.
+                Err(_) => {
+                    self.judge()?;
+                    continue;
+                }
+            };
+            if queued {
+                self.connection.queue().written(written);
+            }
+            self.ticker.wrote_some(Instant::now());
+            advance(&mut left, written);
+        }
+        self.ticker.wrote_all(Instant::now());
+        Ok(())
+    }
+
+    async fn check(&mut self) -> Result<(), DownReason> {
+        if self.judge()? == Verdict::Tick {
+            self.write(vec![Bytes::from_static(TICK)], false).await?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self) -> Result<Verdict, DownReason> {
+        self.ticker.read(self.connection.last_heard());
+        match self.ticker.check(Instant::now()) {
+            Verdict::Dead => Err(DownReason::TickTimeout),
+            Verdict::Stalled => Err(DownReason::Slow),
+            verdict => Ok(verdict),
+        }
+    }
+}
+
+fn advance(left: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(piece) = left.front_mut() {
+        if written < piece.len() {
+            piece.advance(written);
+            return;
+        }
+        written -= piece.len();
+        left.pop_front();
+    }
+}

@@ -1,0 +1,176 @@
+//! Links: pairs of processes that end together, one side of each ours.
+//!
+//! Taking a link to another node back needs an answer (`UNLINK_ID`, `UNLINK_ID_ACK`): until it is
+//! here, an exit signal of that link may be on its way and must not count.
+//!
+//! As with monitors, nothing is sent under the lock.
+
+use std::sync::Mutex;
+
+use rustc_hash::FxHashMap;
+
+use super::connection::ConnectionId;
+use crate::term::Pid;
+
+/// All links of a node's processes: ours, then the other end.
+#[derive(Debug, Default)]
+pub(crate) struct Links(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_pid: FxHashMap<Pid, FxHashMap<Pid, Link>>,
+    /// How many links go over each connection.
+    counts: FxHashMap<ConnectionId, usize>,
+}
+
+/// One end of a link.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// The connection it goes over; `None` between processes of this node.
+    over: Option<ConnectionId>,
+    /// Taken back by us under this id and not yet acknowledged: exit signals don't count.
+    unlinking: Option<u64>,
+}
+
+impl Links {
+    /// Links `ours` to `other`; `false` if they were linked already.
+    pub(crate) fn link(&self, ours: &Pid, other: &Pid, over: Option<ConnectionId>) -> bool {
+        let mut tables = self.tables();
+        let before = tables.take(ours, other);
+        let link = Link { over, unlinking: None };
+        tables.by_pid.entry(ours.clone()).or_default().insert(other.clone(), link);
+        if let Some(connection) = over {
+            *tables.counts.entry(connection).or_default() += 1;
+        }
+        before.is_none_or(|link| link.unlinking.is_some())
+    }
+
+    /// How many links go over a connection.
+    pub(crate) fn count(&self, connection: ConnectionId) -> usize {
+        self.tables().counts.get(&connection).copied().unwrap_or_default()
+    }
+
+    /// Takes back a link between processes of this node, or one that the other end took back.
+    /// `true` if there was a link.
+    pub(crate) fn remove(&self, ours: &Pid, other: &Pid) -> bool {
+        self.tables().take(ours, other).is_some()
+    }
+
+    /// Takes back a link to another node; the id must be acknowledged. `false` if there is none.
+    pub(crate) fn start_unlink(&self, ours: &Pid, other: &Pid, id: u64) -> bool {
+        match self.tables().by_pid.get_mut(ours).and_then(|links| links.get_mut(other)) {
+            Some(link) if link.unlinking.is_none() => {
+                link.unlinking = Some(id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The other node has acknowledged that a link is gone.
+    pub(crate) fn unlink_acknowledged(&self, ours: &Pid, other: &Pid, id: u64) {
+        let mut tables = self.tables();
+        let link = tables.by_pid.get(ours).and_then(|links| links.get(other));
+        if link.is_some_and(|link| link.unlinking == Some(id)) {
+            tables.take(ours, other);
+        }
+    }
+
+    /// The other end of a link ended. `true` if that concerns our end.
+    pub(crate) fn broken(&self, ours: &Pid, other: &Pid) -> bool {
+        self.tables().take(ours, other).is_some_and(|link| link.unlinking.is_none())
+    }
+
+    /// One of our processes has ended: the other ends of its links, each owed an exit signal.
+    pub(crate) fn process_ended(&self, pid: &Pid) -> Vec<Pid> {
+        let mut tables = self.tables();
+        let links = tables.by_pid.remove(pid).unwrap_or_default();
+        for link in links.values() {
+            tables.uncount(*link);
+        }
+        let mut others: Vec<_> = (links.into_iter())
+            .filter(|(_, link)| link.unlinking.is_none())
+            .map(|(other, _)| other)
+            .collect();
+        others.sort_unstable();
+        others
+    }
+
+    /// A connection has closed: the links that went over it, ours and the other end.
+    pub(crate) fn connection_closed(&self, connection: ConnectionId) -> Vec<(Pid, Pid)> {
+        let mut broken = Vec::new();
+        let mut tables = self.tables();
+        tables.by_pid.retain(|ours, links| {
+            links.retain(|other, link| {
+                let lost = link.over == Some(connection);
+                if lost && link.unlinking.is_none() {
+                    broken.push((ours.clone(), other.clone()));
+                }
+                !lost
+            });
+            !links.is_empty()
+        });
+        tables.counts.remove(&connection);
+        broken.sort_unstable();
+        broken
+    }
+
+    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.0.lock().expect("no panic under this lock")
+    }
+}
+
+impl Tables {
+    fn take(&mut self, ours: &Pid, other: &Pid) -> Option<Link> {
+        let links = self.by_pid.get_mut(ours)?;
+        let link = links.remove(other)?;
+        if links.is_empty() {
+            self.by_pid.remove(ours);
+        }
+        self.uncount(link);
+        Some(link)
+    }
+
+    fn uncount(&mut self, link: Link) {
+        if let Some(count) = link.over.and_then(|over| self.counts.get_mut(&over)) {
+            *count -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::term::{Creation, NodeName};
+
+    fn pid(id: u32) -> Pid {
+        Pid { node: NodeName::new("a@b").unwrap(), id, serial: 0, creation: Creation(9) }
+    }
+
+    #[test]
+    fn an_exit_signal_after_unlink_does_not_count() {
+        let links = Links::default();
+        links.link(&pid(1), &pid(2), None);
+        assert!(links.start_unlink(&pid(1), &pid(2), 7));
+        assert!(!links.broken(&pid(1), &pid(2)));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_an_older_unlink_changes_nothing() {
+        let links = Links::default();
+        links.link(&pid(1), &pid(2), None);
+        links.start_unlink(&pid(1), &pid(2), 7);
+        links.link(&pid(1), &pid(2), None);
+        links.unlink_acknowledged(&pid(1), &pid(2), 7);
+        assert!(links.broken(&pid(1), &pid(2)));
+    }
+
+    #[test]
+    fn a_closed_connection_breaks_only_its_links() {
+        let links = Links::default();
+        links.link(&pid(1), &pid(2), Some(ConnectionId(1)));
+        links.link(&pid(1), &pid(3), Some(ConnectionId(2)));
+        assert_eq!(links.connection_closed(ConnectionId(1)), [(pid(1), pid(2))]);
+        assert!(links.broken(&pid(1), &pid(3)));
+    }
+}

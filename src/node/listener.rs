@@ -1,0 +1,178 @@
+//! The door: the listening socket, and our name in EPMD for as long as the node runs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use super::connection::setup::Identity;
+use crate::epmd::{BindError, EpmdError, EpmdServer, NodeKind, Registration};
+use crate::node::config::Visibility;
+
+/// As OTP's `erl_epmd`: so often a lost registration is tried again, for ever.
+const REGISTER_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a name may be taken by a node that is dead: EPMD frees it when it sees the socket
+/// close, which may be a moment after the next start of the same node.
+const DEAD_NAMESAKE: Duration = Duration::from_millis(500);
+
+/// What a failed accept (no file descriptors left), or a name still taken, waits before the next
+/// try.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Where to listen.
+pub(super) struct Listen {
+    pub(super) address: Option<IpAddr>,
+    pub(super) port: u16,
+    pub(super) embedded_epmd: bool,
+}
+
+/// Listens, registers the name, and serves both until cancelled. Returns the port.
+pub(super) async fn start(
+    identity: &Arc<Identity>,
+    listen: Listen,
+    cancel: CancellationToken,
+) -> Result<u16, StartError> {
+    let address = listen.address.unwrap_or_else(|| default_address(identity.router.name().host()));
+    let address = SocketAddr::new(address, listen.port);
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+
+    let (registration, own_epmd) = first_registration(identity, port, listen.embedded_epmd).await?;
+    tokio::spawn(stay_registered(identity.clone(), port, registration, own_epmd, cancel.clone()));
+    tokio::spawn(accept(identity.clone(), listener, cancel));
+    Ok(port)
+}
+
+/// A name at a loopback address is for this machine only; any other is for all who can reach us.
+fn default_address(host: &str) -> IpAddr {
+    match host.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => address,
+        Ok(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ if host == "localhost" => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Registers our name; starts an EPMD of our own if none answers and we may.
+async fn first_registration(
+    identity: &Identity,
+    port: u16,
+    embedded: bool,
+) -> Result<(Registration, Option<EpmdServer>), StartError> {
+    let epmd_port = identity.epmd.port();
+    let mut own_epmd = None;
+    let patience = Instant::now() + DEAD_NAMESAKE;
+    loop {
+        match register_once(identity, port).await {
+            Ok(registration) => return Ok((registration, own_epmd)),
+            Err(EpmdError::NotRunning { .. }) if embedded && own_epmd.is_none() => {
+                match EpmdServer::bind_loopback(epmd_port).await {
+                    Ok(server) => {
+                        log::info!("no EPMD on port {epmd_port}: running our own");
+                        own_epmd = Some(server);
+                    }
+                    // Somebody was faster: theirs will do.
+                    Err(BindError::InUse { .. }) if Instant::now() < patience => {
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                    Err(error) => {
+                        log::warn!("no EPMD of our own: {error}");
+                        return Err(StartError::Epmd {
+                            port: epmd_port,
+                            source: EpmdError::NotRunning { at: format!("127.0.0.1:{epmd_port}") },
+                        });
+                    }
+                }
+            }
+            Err(EpmdError::NameTaken { .. }) if Instant::now() < patience => {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+            Err(EpmdError::NameTaken { .. }) => {
+                return Err(StartError::NameTaken { node: identity.router.name().clone() });
+            }
+            Err(source) => return Err(StartError::Epmd { port: epmd_port, source }),
+        }
+    }
+}
+
+async fn register_once(identity: &Identity, port: u16) -> Result<Registration, EpmdError> {
+    let kind = match identity.visibility {
+        Visibility::Visible => NodeKind::Visible,
+        Visibility::Hidden => NodeKind::Hidden,
+    };
+    identity.epmd.register(identity.router.name().short(), port, kind).await
+}
+
+/// Holds the registration, and gets it back whenever EPMD has died and returned. Our creation stays
+/// what it is: it's the connections' and pids', not EPMD's. Ends with the node.
+async fn stay_registered(
+    identity: Arc<Identity>,
+    port: u16,
+    mut registration: Registration,
+    _own_epmd: Option<EpmdServer>,
+    cancel: CancellationToken,
+) {
+    let name = identity.router.name();
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = registration.lost() => log::warn!("{name}: EPMD has gone, registering again"),
+        }
+        let mut last_error = String::new();
+        registration = loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(REGISTER_AGAIN) => {}
+            }
+            match register_once(&identity, port).await {
+                Ok(registration) => break registration,
+                // Once per cause, for as long as it lasts.
+                Err(error) if error.to_string() != last_error => {
+                    log::warn!("{name}: not registered: {error}");
+                    last_error = error.to_string();
+                }
+                Err(_) => {}
+            }
+        };
+        log::info!("{name}: registered again");
+    }
+}
+
+/// Serves each socket in a task of its own, which ends with the handshake. Ends with the node.
+async fn accept(identity: Arc<Identity>, listener: TcpListener, cancel: CancellationToken) {
+    let handshakes = Arc::new(Semaphore::new(identity.router.limits().handshakes));
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                log::warn!("accepting failed: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        // Too many at once: the newest is closed by dropping it.
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
+        let (identity, cancel) = (identity.clone(), cancel.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let result = tokio::select! {
+                () = cancel.cancelled() => return,
+                result = identity.accept(socket) => result,
+            };
+            if let Err(error) = result {
+                log::debug!("{address}: not connected: {error}");
+            }
+        });
+    }
+}

@@ -1,0 +1,281 @@
+//! A process: a pid with a mailbox, owned by whoever spawned it.
+//!
+//! There is no code behind it that could be scheduled or killed: a `Process` is a place to receive
+//! at. Dropping it is its exit with reason `normal`. An exit signal that isn't trapped ends it as on
+//! the BEAM: monitors and links hear of it at once, and [`Process::receive`] says `None` from then on.
+//!
+//! A mailbox has no place limit, since a reader that waited would freeze the sender's node. Its bound
+//! is in bytes per connection: see [`Limits::unhandled`](super::Limits::unhandled).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
+
+use super::connection::{Connection, Credit};
+use super::router::Router;
+use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
+use crate::{atom, tuple};
+
+/// What comes out of a mailbox.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message, as `receive` matches it.
+    Message {
+        /// What was sent.
+        term: Term,
+        /// Where it came from.
+        origin: Origin,
+    },
+    /// `{'DOWN', Reference, process, Object, Reason}`: something monitored has ended.
+    Down {
+        /// What [`Process::monitor`] returned.
+        reference: Reference,
+        /// What was monitored, as it was named.
+        object: Monitored,
+        /// `noproc`, `noconnection`, or why it ended.
+        reason: Term,
+    },
+    /// `{'EXIT', From, Reason}`: an exit signal, trapped.
+    Exit {
+        /// Who ended, or who called `exit/2`.
+        from: Pid,
+        /// Why.
+        reason: Term,
+    },
+    /// `{nodeup, Node}`; only after [`Process::monitor_nodes`].
+    NodeUp(NodeName),
+    /// `{nodedown, Node}`; only after [`Process::monitor_nodes`], and after every `Down` of that
+    /// node.
+    NodeDown(NodeName),
+}
+
+impl Received {
+    /// The message an Erlang process would have got.
+    pub fn into_term(self) -> Term {
+        match self {
+            Self::Message { term, .. } => term,
+            Self::Down { reference, object, reason } => {
+                tuple![atom!("DOWN"), reference, atom!("process"), object.term(), reason]
+            }
+            Self::Exit { from, reason } => tuple![atom!("EXIT"), from, reason],
+            Self::NodeUp(node) => tuple![atom!("nodeup"), node],
+            Self::NodeDown(node) => tuple![atom!("nodedown"), node],
+        }
+    }
+}
+
+/// Where a message came from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A process of this node.
+    Local,
+    /// A connection, which may be gone by now.
+    Connection(Arc<Connection>),
+}
+
+impl Origin {
+    /// The node at the other end, `None` for our own.
+    pub fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Local => None,
+            Self::Connection(connection) => Some(connection.peer()),
+        }
+    }
+
+    /// Whether the connection the message came over has closed since.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Local => false,
+            Self::Connection(connection) => connection.is_closed(),
+        }
+    }
+}
+
+/// What a monitor watches.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Monitored {
+    /// A process.
+    Pid(Pid),
+    /// Whoever was registered under the name on the node when the monitor was made.
+    Name(Atom, NodeName),
+}
+
+impl Monitored {
+    /// The node it is on.
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Self::Pid(pid) => &pid.node,
+            Self::Name(_, node) => node,
+        }
+    }
+
+    /// As it stands in a `'DOWN'` message: `Pid` or `{Name, Node}`.
+    pub fn term(&self) -> Term {
+        match self {
+            Self::Pid(pid) => pid.into(),
+            Self::Name(name, node) => tuple![name, node],
+        }
+    }
+}
+
+impl From<&Pid> for Monitored {
+    fn from(pid: &Pid) -> Self {
+        Self::Pid(pid.clone())
+    }
+}
+
+impl From<Pid> for Monitored {
+    fn from(pid: Pid) -> Self {
+        Self::Pid(pid)
+    }
+}
+
+impl From<(Atom, NodeName)> for Monitored {
+    fn from((name, node): (Atom, NodeName)) -> Self {
+        Self::Name(name, node)
+    }
+}
+
+impl From<(&Atom, &NodeName)> for Monitored {
+    fn from((name, node): (&Atom, &NodeName)) -> Self {
+        Self::Name(name.clone(), node.clone())
+    }
+}
+
+/// A process of this node: its pid and its mailbox. Made by [`Node::spawn`](super::Node::spawn).
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    router: Arc<Router>,
+    mailbox: mpsc::UnboundedReceiver<Envelope>,
+    state: Arc<ProcessState>,
+}
+
+/// The half of a process that others reach.
+#[derive(Debug)]
+pub(crate) struct Address {
+    pub(crate) sender: mpsc::UnboundedSender<Envelope>,
+    pub(crate) state: Arc<ProcessState>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ProcessState {
+    pub(crate) trap_exit: AtomicBool,
+    /// The reason it ended with.
+    pub(crate) ended: OnceLock<Term>,
+}
+
+/// A message with the bytes it holds against its connection.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) received: Received,
+    /// Given back when the envelope is opened or dropped.
+    pub(crate) _credit: Option<Credit>,
+}
+
+impl Process {
+    pub(crate) fn new(router: Arc<Router>) -> Self {
+        let (sender, mailbox) = mpsc::unbounded_channel();
+        let state = Arc::new(ProcessState::default());
+        let pid = router.add_process(Address { sender, state: state.clone() });
+        Self { pid, router, mailbox, state }
+    }
+
+    /// Its pid, valid in the whole cluster.
+    pub fn pid(&self) -> &Pid {
+        &self.pid
+    }
+
+    /// The next message; `None` once an exit signal has ended the process.
+    ///
+    /// Cancel safe.
+    pub async fn receive(&mut self) -> Option<Received> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        let envelope = self.mailbox.recv().await?;
+        self.state.ended.get().is_none().then_some(envelope.received)
+    }
+
+    /// The next message if one is there.
+    pub fn try_receive(&mut self) -> Option<Received> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        self.mailbox.try_recv().ok().map(|envelope| envelope.received)
+    }
+
+    /// Why an exit signal ended the process; `None` while it lives.
+    pub fn exit_reason(&self) -> Option<&Term> {
+        self.state.ended.get()
+    }
+
+    /// Sends with this process as the sender. Never waits and never connects: `false` when there is
+    /// no connection, or it is being shed. See [`Node::send`](super::Node::send) for the other way.
+    pub fn send(&self, to: impl Into<Destination>, message: impl Into<Term>) -> bool {
+        self.router.send(Some(&self.pid), &to.into(), &message.into()).is_ok()
+    }
+
+    /// Watches a process: one [`Received::Down`] with this reference will follow, at once when
+    /// there is no such process (`noproc`) or no connection (`noconnection`).
+    pub fn monitor(&self, object: impl Into<Monitored>) -> Reference {
+        self.router.monitor(&self.pid, &object.into())
+    }
+
+    /// Stops watching. A `Down` that is in the mailbox already stays there.
+    pub fn demonitor(&self, reference: &Reference) {
+        self.router.demonitor(reference);
+    }
+
+    /// Links to a process: when one ends, the other gets an exit signal.
+    pub fn link(&self, other: &Pid) {
+        self.router.link(&self.pid, other);
+    }
+
+    /// Takes a link back. No exit signal of it arrives from now on.
+    pub fn unlink(&self, other: &Pid) {
+        self.router.unlink(&self.pid, other);
+    }
+
+    /// Whether exit signals become [`Received::Exit`] instead of ending the process. Default no.
+    pub fn trap_exit(&self, trap: bool) {
+        self.state.trap_exit.store(trap, Ordering::Relaxed);
+    }
+
+    /// An alias of this process: messages sent to the reference arrive here until
+    /// [`unalias`](Self::unalias).
+    pub fn alias(&self) -> Reference {
+        self.router.alias(&self.pid)
+    }
+
+    /// Ends an alias; what is sent to it later is dropped.
+    pub fn unalias(&self, alias: &Reference) {
+        self.router.unalias(alias);
+    }
+
+    /// From now on [`Received::NodeUp`] and [`Received::NodeDown`] arrive here, beginning with one
+    /// `NodeUp` for each node connected now. `NodeDown` comes after every `Down` of that node, and
+    /// before anything of the next connection to it.
+    pub fn monitor_nodes(&self) {
+        self.router.monitor_nodes(&self.pid);
+    }
+
+    /// Ends the process with a reason other than `normal`.
+    pub fn exit(self, reason: impl Into<Term>) {
+        self.router.end_process(&self.pid, &reason.into());
+    }
+
+    /// The node's inside, for those who run a process.
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+}
+
+/// The end of a process that wasn't ended otherwise: exit with reason `normal`.
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.router.end_process(&self.pid, &atom!("normal").into());
+    }
+}
