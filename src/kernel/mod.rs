@@ -1,0 +1,51 @@
+//! The processes other nodes expect to find on a node, and the search for further nodes.
+//!
+//! Each is an ordinary process with a task; all end with the node.
+
+mod global;
+mod mesh;
+mod net_kernel;
+
+use crate::atom;
+use crate::node::{Node, NodeConfig, Process, Received, StartError};
+use crate::term::Atom;
+
+/// Starts a node with the services other nodes expect, registered in EPMD and ready to be dialled.
+/// It connects to its seeds by itself, again and again, and to the nodes those know.
+///
+/// # Errors
+///
+/// [`StartError`]: no cookie, no port, no EPMD, or the name is taken.
+pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
+    let (seeds, mesh) = (config.seeds.clone(), config.mesh);
+    let node = Node::start(config).await?;
+    serve(&node, atom!("net_kernel"), net_kernel::answer);
+    serve(&node, atom!("global_name_server"), global::answer);
+    mesh::start(&node, seeds, mesh);
+    Ok(node)
+}
+
+/// A registered process that answers each message by at most one other. Its task ends with the
+/// node, or when somebody ends the process.
+fn serve<F>(node: &Node, name: Atom, answer: F)
+where
+    F: Fn(&Process, &crate::term::Term) + Send + 'static,
+{
+    let mut process = node.spawn();
+    node.register(name, process.pid()).expect("a node that just started has no names yet");
+    // Exit signals from peers must not take a service down.
+    process.trap_exit(true);
+    let stopped = node.stopped();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stopped.cancelled() => return,
+                received = process.receive() => match received {
+                    Some(Received::Message { term, .. }) => answer(&process, &term),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        }
+    });
+}
