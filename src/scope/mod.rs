@@ -1,0 +1,266 @@
+//! A publisher that runs: the engine as a process of a node, registered under the scope's name.
+//!
+//! [`Scope::start`] registers the process, meets all peers that run the same scope and keeps on
+//! meeting them. An update is applied to the own view before [`Scope::update`] returns and is on its
+//! way to all peers by then. Subscribers get a snapshot and then every change; one that doesn't keep
+//! up loses nothing for good, but gets a fresh snapshot instead of what it missed.
+
+mod task;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{DataPublisher, EngineOptions, Version};
+use crate::node::{Node, RegisterError};
+use crate::term::{Atom, Pid, Term};
+
+/// Events a subscriber may be behind before it gets a fresh snapshot instead.
+const BEHIND: usize = 10_000;
+
+/// A running scope. Clones are the same one; it stops when the last is dropped, or by
+/// [`stop`](Self::stop).
+pub struct Scope<P: DataPublisher>(Arc<Handle<P>>);
+
+struct Handle<P: DataPublisher> {
+    name: Atom,
+    pid: Pid,
+    node: Node,
+    /// Bounded by its callers: each waits for its answer.
+    commands: mpsc::UnboundedSender<Command<P>>,
+}
+
+/// What the handle asks of the task.
+enum Command<P: DataPublisher> {
+    Update {
+        update: P::Update,
+        answer: oneshot::Sender<bool>,
+    },
+    Subscribe {
+        key: P::Subscription,
+        answer: oneshot::Sender<(P::Initial, Subscription<P>)>,
+    },
+    Unsubscribe(SubscriptionId),
+    /// There is room again in a subscriber's channel.
+    Resume(SubscriptionId, mpsc::OwnedPermit<Item<P>>),
+    Peers(oneshot::Sender<Vec<(Pid, Version)>>),
+    PeerEvents(mpsc::UnboundedSender<PeerEvent>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Names a subscription between its handle and the task; the engine's id changes when it is
+/// resumed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct SubscriptionId(u64);
+
+impl<P: DataPublisher> Scope<P> {
+    /// Starts a scope on a node and registers its process under the scope's name.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Taken`] when something of that name runs on the node already.
+    pub fn start(node: &Node, name: Atom, publisher: P) -> Result<Self, RegisterError> {
+        Self::start_with(node, name, publisher, EngineOptions::default())
+    }
+
+    /// As [`start`](Self::start), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        node: &Node,
+        name: Atom,
+        publisher: P,
+        options: EngineOptions,
+    ) -> Result<Self, RegisterError> {
+        let process = node.spawn();
+        node.register(name.clone(), process.pid())?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let pid = process.pid().clone();
+        let task = task::Task::new(process, name.clone(), publisher, options, commands.downgrade());
+        tokio::spawn(task.run(inbox));
+        Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), commands })))
+    }
+
+    /// The scope's name.
+    pub fn name(&self) -> &Atom {
+        &self.0.name
+    }
+
+    /// The scope's process, the peer of other nodes.
+    pub fn pid(&self) -> &Pid {
+        &self.0.pid
+    }
+
+    /// The node it runs on.
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// Changes our own local data. When this returns, the own view shows the change, and it's queued
+    /// for all peers. `false` when there was nothing to change.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn update(&self, update: P::Update) -> Result<bool, ScopeStopped> {
+        self.ask(|answer| Command::Update { update, answer }).await
+    }
+
+    /// What there is now, and from then on every change.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn subscribe(
+        &self,
+        key: P::Subscription,
+    ) -> Result<(P::Initial, Subscription<P>), ScopeStopped> {
+        self.ask(|answer| Command::Subscribe { key, answer }).await
+    }
+
+    /// The scope's processes on other nodes, each with the version it announced, sorted by pid.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
+        self.ask(Command::Peers).await
+    }
+
+    /// Each peer that comes or goes, after one [`PeerEvent::Up`] for each that is here.
+    pub fn peer_events(&self) -> PeerEvents {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let _ = self.0.commands.send(Command::PeerEvents(sender));
+        PeerEvents(receiver)
+    }
+
+    /// Stops the scope: its process ends, and peers forget its data.
+    pub async fn stop(self) {
+        let _ = self.ask(Command::Stop).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command<P>,
+    ) -> Result<T, ScopeStopped> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || ScopeStopped { scope: self.0.name.clone() };
+        self.0.commands.send(command(answer)).map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())
+    }
+}
+
+impl<P: DataPublisher> Clone for Scope<P> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P: DataPublisher> std::fmt::Debug for Scope<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "scope {} {}", self.0.name, self.0.pid)
+    }
+}
+
+/// The scope's process has ended: it was stopped, its node was, or somebody sent it an exit signal.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the scope {scope} has stopped")]
+pub struct ScopeStopped {
+    /// Its name.
+    pub scope: Atom,
+}
+
+/// What a subscription brings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice<E, I> {
+    /// A change.
+    Event(E),
+    /// The subscriber was more than 10,000 events behind. This is how things stand now; it replaces
+    /// all it knew.
+    Lagged(I),
+}
+
+type Item<P> = Notice<<P as DataPublisher>::Event, <P as DataPublisher>::Initial>;
+
+/// The changes a subscriber gets; a stream that ends with the scope. Dropping it unsubscribes.
+pub struct Subscription<P: DataPublisher> {
+    id: SubscriptionId,
+    items: mpsc::Receiver<Item<P>>,
+    commands: mpsc::WeakUnboundedSender<Command<P>>,
+}
+
+impl<P: DataPublisher> Subscription<P> {
+    /// The next change; `None` when the scope has stopped. Cancel safe.
+    pub async fn next(&mut self) -> Option<Item<P>> {
+        self.items.recv().await
+    }
+}
+
+impl<P: DataPublisher> futures::Stream for Subscription<P> {
+    type Item = Item<P>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.items.poll_recv(context)
+    }
+}
+
+impl<P: DataPublisher> Drop for Subscription<P> {
+    fn drop(&mut self) {
+        if let Some(commands) = self.commands.upgrade() {
+            let _ = commands.send(Command::Unsubscribe(self.id));
+        }
+    }
+}
+
+impl<P: DataPublisher> std::fmt::Debug for Subscription<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "subscription {}", self.id.0)
+    }
+}
+
+/// A peer came or went.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// It is here, with its data.
+    Up {
+        /// Who.
+        pid: Pid,
+        /// The version it announced.
+        version: Version,
+    },
+    /// It's gone, and its data with it.
+    Down {
+        /// Who.
+        pid: Pid,
+        /// Why: `noconnection`, `noproc`, or what it ended with.
+        reason: Term,
+    },
+}
+
+/// The events of [`Scope::peer_events`]; a stream that ends with the scope.
+#[derive(Debug)]
+pub struct PeerEvents(mpsc::UnboundedReceiver<PeerEvent>);
+
+impl PeerEvents {
+    /// The next event. Cancel safe.
+    pub async fn next(&mut self) -> Option<PeerEvent> {
+        self.0.recv().await
+    }
+}
+
+impl futures::Stream for PeerEvents {
+    type Item = PeerEvent;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<PeerEvent>> {
+        self.0.poll_recv(context)
+    }
+}

@@ -1,0 +1,318 @@
+//! Mailbox and commands into the engine, its actions out to the router: the only place where the two
+//! meet.
+//!
+//! The task never waits for a peer: a message that can't be queued is lost with its connection, and
+//! that connection's end brings a fresh start. It ends when its process does, when the last handle
+//! is dropped, or when the node stops; dropping the process then tells all peers.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{BEHIND, Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
+use crate::engine::{
+    Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SubscriberId, TimerId,
+};
+use crate::node::{Monitored, Origin, Process, Received};
+use crate::term::{Atom, Pid, Reference};
+
+/// Inputs handled between two looks at the clock and at the other queue.
+const TURN: usize = 256;
+
+pub(super) struct Task<P: DataPublisher> {
+    process: Process,
+    engine: Engine<P>,
+    actions: Vec<Action<P>>,
+    monitors: FxHashMap<MonitorId, (Reference, Pid)>,
+    references: FxHashMap<Reference, MonitorId>,
+    timers: BinaryHeap<Reverse<(Instant, TimerId)>>,
+    callers: FxHashMap<CallerId, oneshot::Sender<bool>>,
+    subscribers: FxHashMap<SubscriberId, Subscriber<P>>,
+    subscriptions: FxHashMap<SubscriptionId, SubscriberId>,
+    /// Subscriptions that lag: what they are to, and where to.
+    lagging: FxHashMap<SubscriptionId, (P::Subscription, mpsc::Sender<Item<P>>)>,
+    peers: Vec<(Pid, crate::engine::Version)>,
+    peer_events: Vec<mpsc::UnboundedSender<PeerEvent>>,
+    commands: mpsc::WeakUnboundedSender<Command<P>>,
+    next_id: u64,
+}
+
+struct Subscriber<P: DataPublisher> {
+    id: SubscriptionId,
+    key: P::Subscription,
+    sender: mpsc::Sender<Item<P>>,
+    /// Where its first snapshot goes.
+    first: Option<First<P>>,
+}
+
+enum First<P: DataPublisher> {
+    Answer(oneshot::Sender<(P::Initial, Subscription<P>)>, mpsc::Receiver<Item<P>>),
+    Resumed(mpsc::OwnedPermit<Item<P>>),
+}
+
+impl<P: DataPublisher> Task<P> {
+    pub(super) fn new(
+        process: Process,
+        name: Atom,
+        publisher: P,
+        options: EngineOptions,
+        commands: mpsc::WeakUnboundedSender<Command<P>>,
+    ) -> Self {
+        if !options.standalone {
+            process.monitor_nodes();
+        }
+        let engine = Engine::new(name, process.pid().clone(), publisher, options);
+        Self {
+            process,
+            engine,
+            actions: Vec::new(),
+            monitors: FxHashMap::default(),
+            references: FxHashMap::default(),
+            timers: BinaryHeap::new(),
+            callers: FxHashMap::default(),
+            subscribers: FxHashMap::default(),
+            subscriptions: FxHashMap::default(),
+            lagging: FxHashMap::default(),
+            peers: Vec::new(),
+            peer_events: Vec::new(),
+            commands,
+            next_id: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command<P>>) {
+        loop {
+            let next_timer = self.timers.peek().map(|Reverse((at, _))| *at);
+            let timer = async {
+                match next_timer {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = self.process.receive() => match received {
+                    Some(received) => self.take_in(received),
+                    None => return,
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Stop(done)) => {
+                        drop(self);
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                () = timer => self.ring(),
+            }
+            for _ in 0..TURN {
+                match self.process.try_receive() {
+                    Some(received) => self.take_in(received),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, received: Received) {
+        match received {
+            Received::Message { term, origin } => {
+                // What a connection that is gone brought is lost with it: its sender starts over.
+                if origin.is_gone() {
+                    return;
+                }
+                let from = match &origin {
+                    Origin::Local => self.process.pid().node.clone(),
+                    Origin::Connection(connection) => connection.peer().clone(),
+                };
+                self.handle(Input::Message { from, message: term });
+            }
+            Received::Down { reference, reason, .. } => {
+                let Some(monitor) = self.references.remove(&reference) else { return };
+                let Some((_, pid)) = self.monitors.remove(&monitor) else { return };
+                self.handle(Input::Down { monitor, pid, reason });
+            }
+            Received::NodeUp(node) => self.handle(Input::NodeUp(node)),
+            Received::NodeDown(node) => self.handle(Input::NodeDown(node)),
+            Received::Exit { .. } => {}
+        }
+    }
+
+    fn obey(&mut self, command: Command<P>) {
+        match command {
+            Command::Update { update, answer } => {
+                let caller = CallerId(self.fresh());
+                self.callers.insert(caller, answer);
+                self.handle(Input::Update { update, caller });
+            }
+            Command::Subscribe { key, answer } => {
+                let (sender, items) = mpsc::channel(BEHIND);
+                let id = SubscriptionId(self.fresh());
+                self.subscribe(id, key, sender, First::Answer(answer, items));
+            }
+            Command::Unsubscribe(id) => {
+                self.lagging.remove(&id);
+                if let Some(subscriber) = self.subscriptions.remove(&id) {
+                    self.subscribers.remove(&subscriber);
+                    self.handle(Input::Unsubscribe { subscriber });
+                }
+            }
+            Command::Resume(id, permit) => {
+                if let Some((key, sender)) = self.lagging.remove(&id) {
+                    self.subscribe(id, key, sender, First::Resumed(permit));
+                }
+            }
+            Command::Peers(answer) => {
+                let _ = answer.send(self.peers.clone());
+            }
+            Command::PeerEvents(sender) => {
+                for (pid, version) in &self.peers {
+                    let (pid, version) = (pid.clone(), version.clone());
+                    let _ = sender.send(PeerEvent::Up { pid, version });
+                }
+                self.peer_events.push(sender);
+            }
+            Command::Stop(_) => {}
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        id: SubscriptionId,
+        key: P::Subscription,
+        sender: mpsc::Sender<Item<P>>,
+        first: First<P>,
+    ) {
+        let subscriber = SubscriberId(self.fresh());
+        let entry = Subscriber { id, key: key.clone(), sender, first: Some(first) };
+        self.subscriptions.insert(id, subscriber);
+        self.subscribers.insert(subscriber, entry);
+        self.handle(Input::Subscribe { key, subscriber });
+    }
+
+    fn ring(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            self.handle(Input::Timer(timer));
+        }
+    }
+
+    fn handle(&mut self, input: Input<P>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.engine.handle(input, &mut actions);
+        let mut lagged = Vec::new();
+        for action in actions.drain(..) {
+            if let Action::Notify { subscriber, event } = action {
+                if !self.notify(subscriber, event) {
+                    lagged.push(subscriber);
+                }
+            } else {
+                self.act(action);
+            }
+        }
+        self.actions = actions;
+        for subscriber in lagged {
+            self.suspend(subscriber);
+        }
+    }
+
+    fn act(&mut self, action: Action<P>) {
+        match action {
+            Action::Send { to, message } => {
+                self.process.send(to, message);
+            }
+            Action::Publish { peers, message } => {
+                self.process.router().publish(self.process.pid(), &peers, &message);
+            }
+            Action::Monitor { id, pid } => {
+                let reference = self.process.monitor(Monitored::Pid(pid.clone()));
+                self.references.insert(reference.clone(), id);
+                self.monitors.insert(id, (reference, pid));
+            }
+            Action::Demonitor { id } => {
+                if let Some((reference, _)) = self.monitors.remove(&id) {
+                    self.references.remove(&reference);
+                    self.process.demonitor(&reference);
+                }
+            }
+            Action::After { delay, timer } => {
+                self.timers.push(Reverse((Instant::now() + delay, timer)));
+            }
+            // Handled by the caller.
+            Action::Notify { .. } => {}
+            Action::Subscribed { subscriber, initial } => self.subscribed(subscriber, initial),
+            Action::Updated { caller, changed } => {
+                if let Some(answer) = self.callers.remove(&caller) {
+                    let _ = answer.send(changed);
+                }
+            }
+            Action::PeerUp { peer, version } => {
+                self.peers.retain(|(pid, _)| *pid != peer);
+                let place = self.peers.partition_point(|(pid, _)| *pid < peer);
+                self.peers.insert(place, (peer.clone(), version.clone()));
+                self.tell_peer_event(&PeerEvent::Up { pid: peer, version });
+            }
+            Action::PeerDown { peer, reason } => {
+                self.peers.retain(|(pid, _)| *pid != peer);
+                self.tell_peer_event(&PeerEvent::Down { pid: peer, reason });
+            }
+        }
+    }
+
+    fn tell_peer_event(&mut self, event: &PeerEvent) {
+        self.peer_events.retain(|sender| sender.send(event.clone()).is_ok());
+    }
+
+    fn subscribed(&mut self, subscriber: SubscriberId, initial: P::Initial) {
+        let Some(entry) = self.subscribers.get_mut(&subscriber) else { return };
+        match entry.first.take() {
+            Some(First::Answer(answer, items)) => {
+                let commands = self.commands.clone();
+                // An asker that is gone drops the subscription, which unsubscribes.
+                let _ = answer.send((initial, Subscription { id: entry.id, items, commands }));
+            }
+            Some(First::Resumed(permit)) => {
+                permit.send(Notice::Lagged(initial));
+            }
+            None => {}
+        }
+    }
+
+    /// `false` when the subscriber has no room.
+    fn notify(&self, subscriber: SubscriberId, event: P::Event) -> bool {
+        let Some(entry) = self.subscribers.get(&subscriber) else { return true };
+        !matches!(
+            entry.sender.try_send(Notice::Event(event)),
+            Err(mpsc::error::TrySendError::Full(_))
+        )
+    }
+
+    /// A subscriber is too far behind: it gets nothing more until it has room again, then a fresh
+    /// snapshot. The waiting task ends when it has, or when the subscription is dropped.
+    fn suspend(&mut self, subscriber: SubscriberId) {
+        let Some(entry) = self.subscribers.remove(&subscriber) else { return };
+        self.subscriptions.remove(&entry.id);
+        self.handle(Input::Unsubscribe { subscriber });
+        log::warn!("{}: a subscriber is {BEHIND} events behind", self.process.pid());
+        self.lagging.insert(entry.id, (entry.key, entry.sender.clone()));
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let permit = entry.sender.reserve_owned().await;
+            if let (Ok(permit), Some(commands)) = (permit, commands.upgrade()) {
+                let _ = commands.send(Command::Resume(entry.id, permit));
+            }
+        });
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
