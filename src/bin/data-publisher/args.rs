@@ -1,0 +1,209 @@
+//! The options, as `--help` shows them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Args as Group, Parser, Subcommand};
+use data_publisher::term::{NodeName, Term};
+use data_publisher::{Cookie, NodeConfig};
+
+/// A member of Erlang clusters that isn't Erlang: joins through EPMD and the distribution protocol,
+/// takes part in `pg`.
+#[derive(Debug, Parser)]
+#[command(name = "data-publisher", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the whole thing: nodes find each other, a scope fills, one dies, one returns
+    Demo(Demo),
+    /// Joins a cluster and a `pg` scope, shows the view and each change, takes commands on stdin
+    Join(Join),
+    /// Runs an EPMD in the foreground
+    Epmd(EpmdArgs),
+    /// Lists the nodes an EPMD knows, `name<TAB>port` a line
+    Names(Names),
+    /// Asks a node whether it is there: `pong 0.8 ms`, or `pang` and exit code 1
+    Ping(Ping),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Demo {
+    /// How many nodes to start in this process
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub(crate) nodes: u8,
+    /// Keep running at the end, for joining by hand
+    #[arg(long)]
+    pub(crate) stay: bool,
+    /// The port of EPMD
+    #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
+    pub(crate) epmd_port: u16,
+    /// The `erl` to start a real Erlang node with; `none` for none [default: the one in the PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) erl: Option<String>,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = JOIN_HELP)]
+pub(crate) struct Join {
+    /// Nodes to connect to, and to connect to again whenever they are lost. Without any we wait to
+    /// be dialled
+    #[arg(value_name = "PEER")]
+    pub(crate) peers: Vec<NodeName>,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    /// The scope to take part in
+    #[arg(long, default_value = "pg")]
+    pub(crate) scope: String,
+    /// Be a member of this group (Erlang syntax); may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<Term>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The TCP port other nodes dial [default: any free one]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+    /// The address to listen at [default: all, or the name's host part if it is a loopback address]
+    #[arg(long)]
+    pub(crate) listen: Option<IpAddr>,
+    /// Connect only to the nodes named, not to those they know
+    #[arg(long)]
+    pub(crate) no_mesh: bool,
+}
+
+/// Who we are, and the secret of the cluster.
+#[derive(Debug, Group)]
+pub(crate) struct Identity {
+    /// Our name, `name@host`; it decides what peers dial
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(crate) name: NodeName,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Access {
+    /// The cluster's cookie [default: DATA_PUBLISHER_COOKIE, else the file `.erlang.cookie` at home]
+    #[arg(long, conflicts_with = "cookie_file", hide_env_values = true)]
+    pub(crate) cookie: Option<String>,
+    /// A file with the cookie; other users can't see it there, as they can an option
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cookie_file: Option<PathBuf>,
+    /// Be a hidden node: not in `nodes()`, and as good a member
+    #[arg(long)]
+    pub(crate) hidden: bool,
+    /// The port of EPMD, on all hosts
+    #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
+    pub(crate) epmd_port: u16,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct EpmdArgs {
+    /// The port to listen at
+    #[arg(long, env = "ERL_EPMD_PORT", default_value_t = 4369)]
+    pub(crate) port: u16,
+    /// An address to listen at, besides loopback; may be given several times
+    #[arg(long)]
+    pub(crate) address: Vec<IpAddr>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Names {
+    /// The host whose EPMD is asked
+    #[arg(default_value = "localhost")]
+    pub(crate) host: String,
+    /// The port of EPMD
+    #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
+    pub(crate) epmd_port: u16,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Ping {
+    /// The node
+    pub(crate) node: NodeName,
+    /// Our name while we ask [default: one that nobody has, at the node's host if that is loopback]
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(crate) name: Option<NodeName>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+impl Access {
+    /// The settings of a node of this name.
+    pub(crate) fn config(&self, name: &NodeName) -> anyhow::Result<NodeConfig> {
+        let cookie = match (&self.cookie, &self.cookie_file) {
+            (Some(cookie), _) => Cookie::new(cookie.as_str())?,
+            (None, Some(file)) => Cookie::from_file(file)?,
+            (None, None) => Cookie::find()?,
+        };
+        let config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        Ok(if self.hidden { config.hidden() } else { config })
+    }
+}
+
+impl Join {
+    /// The scope's name.
+    pub(crate) fn scope(&self) -> anyhow::Result<data_publisher::term::Atom> {
+        self.scope.parse().map_err(|error| anyhow!("--scope: {error}"))
+    }
+
+    /// The node's settings.
+    pub(crate) fn config(&self) -> anyhow::Result<NodeConfig> {
+        let mut config = self.identity.access.config(&self.identity.name)?;
+        config = config.port(self.port).mesh(!self.no_mesh);
+        if let Some(address) = self.listen {
+            config = config.listen(address);
+        }
+        for peer in &self.peers {
+            if *peer == self.identity.name {
+                return Err(anyhow!("{peer} is our own name")).context("PEER");
+            }
+            config = config.seed(peer.clone());
+        }
+        Ok(config)
+    }
+}
+
+/// The contract of `join`: commands in, events out.
+const JOIN_HELP: &str = "\
+Commands on stdin, one a line; GROUP and TERM in Erlang syntax:
+  join GROUP [COUNT]   make COUNT (default 1) new member processes
+  leave GROUP [COUNT]  end the newest COUNT of them
+  members GROUP        all members, of all nodes
+  local GROUP          the members of this node
+  groups               all groups that have members
+  peers                the scope's processes on other nodes
+  nodes                the nodes connected
+  send GROUP TERM      send TERM to all members
+  help, quit
+The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
+
+With --json each line is one object whose field `event` says what it is:
+  up         {node, port, creation}    we are ready to be dialled
+  node_up    {node}                    a node is connected
+  node_down  {node, reason}            it no longer is
+  peer_up    {node, pid, version}      a process runs the same scope there
+  peer_down  {node, pid, reason}       it no longer does
+  join       {group, pids}             members have come
+  leave      {group, pids}             members have gone
+  message    {pid, term}               one of our members got a message
+  reply      {command, ok | error}     the answer to a line of input
+Nodes are strings (\"a@127.0.0.1\"), terms are strings in Erlang syntax, pids are \"<node.id.serial>\".
+The `ok` of members, local, groups, nodes and peers is an array; of join and leave it is the array of
+the pids they made or ended; of send, the number of members.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_fit_together() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,37 @@
+//! One file a command.
+
+mod demo;
+mod epmd;
+mod input;
+mod join;
+mod names;
+mod ping;
+
+use crate::Answer;
+use crate::args::Command;
+
+pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Join(args) => join::run(args).await,
+        Command::Epmd(args) => epmd::run(args).await,
+        Command::Names(args) => names::run(args).await,
+        Command::Ping(args) => ping::run(args).await,
+    }
+}
+
+/// Resolves when the user or the system asks us to end: SIGINT, and SIGTERM where there is one.
+async fn asked_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,58 @@
+//! `ping`: connect, ask `net_kernel` as `net_adm:ping/1` does, say how long the answer took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use data_publisher::node::{ConnectError, NodeConfig};
+use data_publisher::term::{NodeName, Term};
+use data_publisher::{atom, gen_server, tuple};
+
+use crate::args::Ping;
+use crate::{Answer, cure, output};
+
+/// A node that doesn't answer counts as absent after this.
+const LIMIT: Duration = Duration::from_millis(7500);
+
+pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => own_name(&args.node)?,
+    };
+    let config: NodeConfig = args.access.config(&name)?.mesh(false);
+    let node = data_publisher::start(config).await?;
+    let answer = match tokio::time::timeout(LIMIT, node.connect(&args.node)).await {
+        Ok(Ok(())) => ask(&node, &args.node).await,
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ConnectError::Timeout { node: args.node.clone() }.into()),
+    };
+    node.stop().await;
+    match answer {
+        Ok(took) => {
+            output::say(&format!("pong {:.1} ms", took.as_secs_f64() * 1000.0))?;
+            Ok(Answer::Yes)
+        }
+        Err(error) => {
+            output::say("pang")?;
+            output::complain(&cure::sentence(&error));
+            Ok(Answer::No)
+        }
+    }
+}
+
+async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    let request = tuple![atom!("is_auth"), node.name()];
+    let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
+    anyhow::ensure!(answer == Term::from(atom!("yes")), "net_kernel answered {answer}");
+    Ok(started.elapsed())
+}
+
+/// A name that nobody has. The host must be one of ours, since the peer may dial back; at a
+/// loopback address that is the peer's own.
+fn own_name(peer: &NodeName) -> anyhow::Result<NodeName> {
+    let host = match peer.host().parse::<std::net::IpAddr>() {
+        Ok(address) if !address.is_loopback() => "127.0.0.1",
+        _ => peer.host(),
+    };
+    NodeName::new(&format!("ping{}@{host}", std::process::id())).context("own name")
+}

@@ -1,0 +1,124 @@
+//! What is printed: events for people or, with `--json`, for programs. One line each, written at
+//! once and whole.
+
+use std::io::Write;
+
+use data_publisher::term::{Creation, NodeName, Pid, Term};
+use serde_json::{Value, json};
+
+/// Something that happened, or an answer.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    Up { node: &'a NodeName, port: u16, creation: Creation },
+    NodeUp { node: &'a NodeName },
+    NodeDown { node: &'a NodeName, reason: String },
+    PeerUp { pid: &'a Pid, version: &'a Term },
+    PeerDown { pid: &'a Pid, reason: &'a Term },
+    Join { group: &'a Term, pids: &'a [Pid] },
+    Leave { group: &'a Term, pids: &'a [Pid] },
+    Message { pid: &'a Pid, term: &'a Term },
+    Reply { command: &'a str, result: Result<Value, String> },
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    /// Prints one event. An error (a closed pipe) is for the caller: nobody listens any more.
+    pub(crate) fn print(self, event: &Event<'_>) -> std::io::Result<()> {
+        let line = match self {
+            Self::Json => object(event).to_string(),
+            Self::Text => text(event),
+        };
+        let mut out = std::io::stdout().lock();
+        out.write_all((line + "\n").as_bytes())?;
+        out.flush()
+    }
+}
+
+fn strings<T: ToString>(all: &[T]) -> Value {
+    all.iter().map(ToString::to_string).collect()
+}
+
+/// The documented form; see `join --help`.
+fn object(event: &Event<'_>) -> Value {
+    match event {
+        Event::Up { node, port, creation } => {
+            json!({"event": "up", "node": node.as_str(), "port": port, "creation": creation.0})
+        }
+        Event::NodeUp { node } => json!({"event": "node_up", "node": node.as_str()}),
+        Event::NodeDown { node, reason } => {
+            json!({"event": "node_down", "node": node.as_str(), "reason": reason})
+        }
+        Event::PeerUp { pid, version } => json!({
+            "event": "peer_up", "node": pid.node.as_str(), "pid": pid.to_string(),
+            "version": version.to_string(),
+        }),
+        Event::PeerDown { pid, reason } => json!({
+            "event": "peer_down", "node": pid.node.as_str(), "pid": pid.to_string(),
+            "reason": reason.to_string(),
+        }),
+        Event::Join { group, pids } => {
+            json!({"event": "join", "group": group.to_string(), "pids": strings(pids)})
+        }
+        Event::Leave { group, pids } => {
+            json!({"event": "leave", "group": group.to_string(), "pids": strings(pids)})
+        }
+        Event::Message { pid, term } => {
+            json!({"event": "message", "pid": pid.to_string(), "term": term.to_string()})
+        }
+        Event::Reply { command, result: Ok(ok) } => {
+            json!({"event": "reply", "command": command, "ok": ok})
+        }
+        Event::Reply { command, result: Err(error) } => {
+            json!({"event": "reply", "command": command, "error": error})
+        }
+    }
+}
+
+fn text(event: &Event<'_>) -> String {
+    match event {
+        Event::Up { node, port, .. } => format!("up         {node}, port {port}"),
+        Event::NodeUp { node } => format!("node_up    {node}"),
+        Event::NodeDown { node, reason } => format!("node_down  {node}, {reason}"),
+        Event::PeerUp { pid, version } => format!("peer_up    {pid}, version {version}"),
+        Event::PeerDown { pid, reason } => format!("peer_down  {pid}, {reason}"),
+        Event::Join { group, pids } => format!("join       {group} {}", words(pids)),
+        Event::Leave { group, pids } => format!("leave      {group} {}", words(pids)),
+        Event::Message { pid, term } => format!("message    {pid} {term}"),
+        Event::Reply { result: Ok(Value::Array(all)), .. } if all.is_empty() => "(none)".to_owned(),
+        Event::Reply { result: Ok(Value::Array(all)), .. } => {
+            all.iter().map(plain).collect::<Vec<_>>().join("\n")
+        }
+        Event::Reply { result: Ok(ok), .. } => plain(ok),
+        Event::Reply { result: Err(error), .. } => format!("error: {error}"),
+    }
+}
+
+fn words(pids: &[Pid]) -> String {
+    pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// One line on stderr.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "data-publisher: {line}");
+}
+
+/// One line on stdout, for commands that don't print events.
+pub(crate) fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
