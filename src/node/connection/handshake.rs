@@ -388,7 +388,7 @@ pub enum HandshakeError {
         /// The status, cut to 80 characters.
         status: String,
     },
-    /// A message announced as longer than [`MAX_FRAME`].
+    /// A message announced as longer than 4 KiB.
     #[error("the peer's {step} is announced with {length} bytes; the most is {MAX_FRAME}")]
     TooLong {
         /// Where in the handshake.
