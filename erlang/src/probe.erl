@@ -8,7 +8,7 @@
 %% Requests are `<<Id:64, Kind, Rest/binary>>`, replies `<<Id:64, Status, Text/binary>>`, each in a packet
 %% with a length of four bytes; see request/4 for the kinds and reply/4 for the states.
 %%
-%% The second half are helpers for expressions: pg scopes, members and subscribers of them.
+%% The second half is for use in expressions: scopes of pg, members and subscribers of them.
 -module(probe).
 
 -export([serve/1]).
@@ -16,7 +16,7 @@
 -export([collector/0, member/2, members/3, messages/1, stop/1]).
 -export([subscriber/1, subscriber/2, initial/1, events/1, followed/1]).
 
-%% How long a helper waits for a process of this node, in milliseconds.
+%% How long a function waits for a process of this node, in milliseconds.
 -define(PATIENCE, 5000).
 
 %%% The channel
