@@ -16,6 +16,8 @@ mod monitors;
 mod process;
 mod registry;
 pub(crate) mod router;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

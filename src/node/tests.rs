@@ -1,0 +1,264 @@
+//! Two nodes of ours, over real sockets: what processes see of each other and of connections.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::*;
+use crate::epmd::EpmdServer;
+use crate::{atom, tuple};
+
+/// Far above what anything here takes; only a broken test waits so long.
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Pair {
+    a: Node,
+    b: Node,
+    _epmd: EpmdServer,
+}
+
+async fn node(name: &str, epmd: &EpmdServer) -> Node {
+    let config = NodeConfig::new(name).unwrap().cookie(Cookie::new("c").unwrap());
+    Node::start(config.epmd_port(epmd.port())).await.unwrap()
+}
+
+async fn pair() -> Pair {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let (a, b) = (node("a@127.0.0.1", &epmd).await, node("b@127.0.0.1", &epmd).await);
+    a.connect("b@127.0.0.1").await.unwrap();
+    Pair { a, b, _epmd: epmd }
+}
+
+async fn next(process: &mut Process) -> Received {
+    timeout(LIMIT, process.receive()).await.expect("nothing came").expect("the process has ended")
+}
+
+async fn next_term(process: &mut Process) -> Term {
+    next(process).await.into_term()
+}
+
+fn down(reference: &Reference, object: Term, reason: Atom) -> Term {
+    tuple![atom!("DOWN"), reference, atom!("process"), object, reason]
+}
+
+#[tokio::test]
+async fn messages_reach_pids_names_and_aliases_in_the_order_they_were_sent() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut receiver = b.spawn();
+    b.register(atom!("box"), receiver.pid()).unwrap();
+    let alias = receiver.alias();
+
+    a.send(receiver.pid(), 1).await.unwrap();
+    a.send((atom!("box"), b.name().clone()), 2).await.unwrap();
+    a.send(alias.clone(), 3).await.unwrap();
+    for expected in [1, 2, 3] {
+        assert_eq!(next_term(&mut receiver).await, Term::from(expected));
+    }
+
+    receiver.unalias(&alias);
+    a.send(alias, 4).await.unwrap();
+    a.send(receiver.pid(), 5).await.unwrap();
+    assert_eq!(next_term(&mut receiver).await, Term::from(5));
+}
+
+#[tokio::test]
+async fn a_monitor_tells_once_why_a_process_ended() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut watcher = a.spawn();
+    let watched = b.spawn();
+    let pid = watched.pid().clone();
+    let by_pid = watcher.monitor(&pid);
+    let by_name = watcher.monitor((atom!("nobody"), b.name().clone()));
+    let name = tuple![atom!("nobody"), b.name()];
+    assert_eq!(next_term(&mut watcher).await, down(&by_name, name, atom!("noproc")));
+
+    // Known there before the process ends: the answer to a monitor made later comes later.
+    let ended = b.spawn().pid().clone();
+    let late = watcher.monitor(&ended);
+    assert_eq!(next_term(&mut watcher).await, down(&late, (&ended).into(), atom!("noproc")));
+    watched.exit(atom!("tired"));
+    assert_eq!(next_term(&mut watcher).await, down(&by_pid, (&pid).into(), atom!("tired")));
+}
+
+#[tokio::test]
+async fn a_lost_connection_tells_downs_and_exits_before_the_nodedown() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut watcher = a.spawn();
+    watcher.trap_exit(true);
+    watcher.monitor_nodes();
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodeup"), b.name()]);
+    let other = b.spawn();
+    let monitor = watcher.monitor(other.pid());
+    watcher.link(other.pid());
+
+    a.disconnect(b.name());
+    a.connect(b.name()).await.unwrap();
+
+    let lost = atom!("noconnection");
+    assert_eq!(next_term(&mut watcher).await, down(&monitor, other.pid().into(), lost.clone()));
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("EXIT"), other.pid(), lost]);
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodedown"), b.name()]);
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodeup"), b.name()]);
+}
+
+#[tokio::test]
+async fn a_monitor_without_a_connection_says_noconnection_at_once() {
+    let Pair { a, b, _epmd } = pair().await;
+    let pid = b.spawn().pid().clone();
+    a.disconnect(b.name());
+    let mut watcher = a.spawn();
+    let monitor = watcher.monitor(&pid);
+    assert_eq!(next_term(&mut watcher).await, down(&monitor, pid.into(), atom!("noconnection")));
+}
+
+#[tokio::test]
+async fn linked_processes_end_together_across_nodes() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (mut left, right) = (a.spawn(), b.spawn());
+    let mut trapping = b.spawn();
+    trapping.trap_exit(true);
+    trapping.link(left.pid());
+    // The link is there when a message sent after it has come.
+    trapping.send(left.pid(), atom!("linked"));
+    assert_eq!(next_term(&mut left).await, atom!("linked"));
+    left.link(right.pid());
+    left.send(trapping.pid(), atom!("go"));
+    assert_eq!(next_term(&mut trapping).await, atom!("go"));
+
+    right.exit(atom!("broken"));
+
+    assert!(timeout(LIMIT, left.receive()).await.unwrap().is_none());
+    assert_eq!(left.exit_reason(), Some(&atom!("broken").into()));
+    let exit = tuple![atom!("EXIT"), left.pid(), atom!("broken")];
+    assert_eq!(next_term(&mut trapping).await, exit);
+}
+
+#[tokio::test]
+async fn after_unlink_the_other_may_end_as_it_likes() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (mut left, mut right) = (a.spawn(), b.spawn());
+    left.link(right.pid());
+    left.unlink(right.pid());
+    left.send(right.pid(), atom!("go"));
+    assert_eq!(next_term(&mut right).await, atom!("go"));
+    let left_pid = left.pid().clone();
+    right.send(&left_pid, atom!("last word"));
+    right.exit(atom!("broken"));
+    assert_eq!(next_term(&mut left).await, atom!("last word"));
+    // Anything of the end of `right` would have come before this.
+    let again = b.spawn();
+    again.send(left.pid(), atom!("alive"));
+    assert_eq!(next_term(&mut left).await, atom!("alive"));
+}
+
+#[tokio::test]
+async fn kill_ends_a_process_that_traps_exits_and_is_told_as_killed() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut victim = b.spawn();
+    victim.trap_exit(true);
+    let mut killer = a.spawn();
+    let monitor = killer.monitor(victim.pid());
+    a.exit(&killer, victim.pid(), atom!("normal"));
+    let normal = tuple![atom!("EXIT"), killer.pid(), atom!("normal")];
+    assert_eq!(next_term(&mut victim).await, normal);
+    a.exit(&killer, victim.pid(), atom!("kill"));
+    let expected = down(&monitor, victim.pid().into(), atom!("killed"));
+    assert_eq!(next_term(&mut killer).await, expected);
+    assert!(victim.receive().await.is_none());
+}
+
+#[tokio::test]
+async fn an_io_request_gets_an_error_and_never_arrives() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut asker = a.spawn();
+    let mut file = b.spawn();
+    let request = tuple![atom!("io_request"), asker.pid(), 7, atom!("getopts")];
+    asker.send(file.pid(), request);
+    let error = tuple![atom!("error"), atom!("enotsup")];
+    assert_eq!(next_term(&mut asker).await, tuple![atom!("io_reply"), 7, error]);
+    assert!(file.try_receive().is_none());
+}
+
+#[tokio::test]
+async fn a_name_has_one_living_process() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (first, second) = (a.spawn(), a.spawn());
+    a.register(atom!("name"), first.pid()).unwrap();
+    let taken = a.register(atom!("name"), second.pid()).unwrap_err();
+    assert!(matches!(taken, RegisterError::Taken { .. }), "{taken}");
+    let foreign = a.register(atom!("other"), b.spawn().pid()).unwrap_err();
+    assert!(matches!(foreign, RegisterError::NoProcess { .. }), "{foreign}");
+    drop(first);
+    a.register(atom!("name"), second.pid()).unwrap();
+    assert_eq!(a.whereis(&atom!("name")).as_ref(), Some(second.pid()));
+}
+
+#[tokio::test]
+async fn both_dialling_at_once_gives_one_connection() {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let (a, b) = (node("a@127.0.0.1", &epmd).await, node("b@127.0.0.1", &epmd).await);
+    for round in 0..50 {
+        let (mut a_events, mut b_events) = (a.events(), b.events());
+        let (there, back) = tokio::join!(a.connect(b.name()), b.connect(a.name()));
+        there.unwrap_or_else(|error| panic!("round {round}, a to b: {error}"));
+        back.unwrap_or_else(|error| panic!("round {round}, b to a: {error}"));
+        assert_eq!((a.nodes(), b.nodes()), (vec![b.name().clone()], vec![a.name().clone()]));
+        a.disconnect(b.name());
+        for events in [&mut a_events, &mut b_events] {
+            let up = timeout(LIMIT, events.next()).await.unwrap().unwrap();
+            assert!(matches!(up, NodeEvent::Up { .. }), "round {round}: {up:?}");
+            let down = timeout(LIMIT, events.next()).await.unwrap().unwrap();
+            assert!(matches!(down, NodeEvent::Down { .. }), "round {round}: {down:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_cookie_a_missing_node_and_ourselves_are_told_apart() {
+    let Pair { a, b, _epmd } = pair().await;
+    let stranger = NodeConfig::new("s@127.0.0.1").unwrap().cookie(Cookie::new("other").unwrap());
+    let stranger = Node::start(stranger.epmd_port(_epmd.port())).await.unwrap();
+    let error = stranger.connect(b.name()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::BadCookie { .. }), "{error}");
+    let error = a.connect("nobody@127.0.0.1").await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoSuchNode { .. }), "{error}");
+    let error = a.connect(a.name()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Ourselves { .. }), "{error}");
+    let error = a.connect("no name").await.unwrap_err();
+    assert!(matches!(error, ConnectError::BadName(_)), "{error}");
+}
+
+#[tokio::test]
+async fn stopping_tells_monitors_why_before_the_connection_goes() {
+    let Pair { a, b, _epmd } = pair().await;
+    let mut watcher = a.spawn();
+    watcher.monitor_nodes();
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodeup"), b.name()]);
+    let watched = b.spawn();
+    let monitor = watcher.monitor(watched.pid());
+    // The monitor is there when the answer to a later one is here.
+    let probe = watcher.monitor((atom!("nobody"), b.name().clone()));
+    let name = tuple![atom!("nobody"), b.name()];
+    assert_eq!(next_term(&mut watcher).await, down(&probe, name, atom!("noproc")));
+
+    let name = b.name().clone();
+    b.stop().await;
+
+    let expected = down(&monitor, watched.pid().into(), atom!("shutdown"));
+    assert_eq!(next_term(&mut watcher).await, expected);
+    assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodedown"), name]);
+}
+
+#[tokio::test]
+async fn a_name_in_use_is_refused_and_free_again_after_the_end() {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let first = node("a@127.0.0.1", &epmd).await;
+    let config = || {
+        let config = NodeConfig::new("a@127.0.0.1").unwrap().cookie(Cookie::new("c").unwrap());
+        config.epmd_port(epmd.port())
+    };
+    let error = Node::start(config()).await.unwrap_err();
+    assert!(matches!(error, StartError::NameTaken { .. }), "{error}");
+    first.stop().await;
+    Node::start(config()).await.unwrap();
+}
