@@ -22,6 +22,8 @@ mod number;
 mod order;
 mod parse;
 mod read;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
