@@ -1,2 +1,4 @@
 //! Tests against real Erlang nodes of OTP 25, 27 and 29.
-fn main() {}
+
+mod harness;
+mod support;
