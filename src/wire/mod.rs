@@ -1,4 +1,47 @@
-//! Bytes to frames to signals, and back.
+//! Bytes to frames to signals, and back. No sockets, no clock, no state but the [`Deframer`]'s.
+//!
+//! After the handshake, a connection carries frames, each led by its length in four bytes:
+//!
+//! ```text
+//! 0 0 0 0                                  a tick
+//! Length:32 112 131 Control                a signal such as a link
+//! Length:32 112 131 Control 131 Payload    a signal with a message or an exit reason
+//! ```
+//!
+//! `Control` is a tuple whose first element is the signal's number; both are terms in the external
+//! format. Frames that begin `131 68`, `69` or `70` carry an atom table or a fragment; they come only
+//! when [`Flags::DIST_HDR_ATOM_CACHE`] or [`Flags::FRAGMENTS`] were agreed on, which we don't offer.
+//!
+//! What a peer sends is a claim until its bytes are here: nothing is allocated by a length that was
+//! only read, a count is at most the bytes left (a term has at least one), nothing recurses. The
+//! crates `eetf` and `erl_dist` break each of these rules (five bytes abort the process, two make it
+//! panic), so they don't stand on this path; `eetf` serves the tests as a second opinion.
 
-/// How deep a term from a peer may nest.
+pub mod codec;
+pub mod eetf;
+pub mod flags;
+pub mod frame;
+pub mod signal;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use codec::{DecodeError, EncodeError, decode, decode_prefix, encode};
+pub use flags::Flags;
+pub use frame::{Deframer, FrameError};
+pub use signal::{PidOrName, Signal, SignalError, Target};
+
+/// How deep a term from a peer may nest: tuples, lists, maps, funs and records in each other.
+///
+/// Real data is less than 20 deep, a list of any length is 1 deep. The BEAM has no limit; we
+/// have one, since comparing, hashing and dropping a term do recurse.
 pub const MAX_DEPTH: usize = 256;
+
+/// Most bytes of a frame, of one encoded term, and of a compressed term once inflated: 256 MiB.
+///
+/// A peer's whole state may come as one frame: a million groups of `pg` are about 70 MB. Too small
+/// a limit means that a big scope never syncs.
+pub const MAX_MESSAGE: usize = 256 << 20;
+
+/// Most bytes of an integer from a peer: 64 KiB. What is done with integers costs more than their
+/// size.
+pub const MAX_INTEGER: usize = 64 << 10;
