@@ -1,6 +1,8 @@
 //! Who is who in a cluster: node names, pids, references, ports, and where a message goes.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::Atom;
@@ -174,10 +176,12 @@ impl fmt::Debug for Pid {
 }
 
 /// A unique mark, made by `make_ref/0`, a monitor, a call or an alias.
+///
+/// Equal, as on the BEAM, also to one that has more words, if those are 0.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Reference(Arc<ReferenceData>);
 
-#[derive(Clone, Eq, Hash, PartialEq)]
+#[derive(Clone)]
 struct ReferenceData {
     node: NodeName,
     creation: Creation,
@@ -213,6 +217,44 @@ impl Reference {
     /// Its words, the least significant first.
     pub fn words(&self) -> &[u32] {
         &self.0.words[..usize::from(self.0.len)]
+    }
+}
+
+impl ReferenceData {
+    /// All that tells references apart: not how many words there are, as missing ones are 0.
+    fn identity(&self) -> (&NodeName, Creation, &[u32]) {
+        (&self.node, self.creation, &self.words)
+    }
+}
+
+impl PartialEq for ReferenceData {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for ReferenceData {}
+
+impl Hash for ReferenceData {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+/// As on the BEAM: the node, then the words from the most significant down.
+impl Ord for Reference {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ((node, creation, words), (other_node, other_creation, other_words)) =
+            (self.0.identity(), other.0.identity());
+        (node, creation)
+            .cmp(&(other_node, other_creation))
+            .then_with(|| words.iter().rev().cmp(other_words.iter().rev()))
+    }
+}
+
+impl PartialOrd for Reference {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -341,5 +383,16 @@ mod tests {
         let reference = Reference::new(node, Creation(1), &[1, 2, 3]).unwrap();
         assert_eq!(reference.words(), [1, 2, 3]);
         assert_eq!(reference.to_string(), "#Ref<a@b.3.2.1>");
+    }
+
+    #[test]
+    fn missing_words_of_a_reference_are_zero() {
+        let reference = |words: &[u32]| {
+            Reference::new(NodeName::new("a@b").unwrap(), Creation(1), words).unwrap()
+        };
+        assert_eq!(reference(&[1]), reference(&[1, 0, 0]));
+        assert_ne!(reference(&[1]), reference(&[1, 0, 1]));
+        assert!(reference(&[1, 2, 3, 0, 0]) < reference(&[9, 9, 9]));
+        assert!(reference(&[9, 9, 9]) < reference(&[0, 0, 0, 0, 1]));
     }
 }

@@ -6,9 +6,9 @@
 //! string of bytes is the list it stands for. The types of the parts keep these laws; a `Term`
 //! needs no check once it exists.
 //!
-//! [`Ord`] is Erlang's term order (`number < atom < reference < fun < port < pid < tuple < map <
-//! nil < list < bit string`), made total: where `==` calls an integer and a float equal, the
-//! integer comes first.
+//! [`Ord`] is Erlang's term order (`number < atom < reference < fun < port < pid < tuple < record <
+//! map < nil < list < bit string`), made total: of two terms that are equal by `==` but not by
+//! `=:=`, the one with an integer where the other has a float comes first.
 //!
 //! Bytes are the matter of [`wire`](crate::wire).
 
@@ -22,7 +22,10 @@ mod number;
 mod order;
 mod parse;
 mod read;
+#[cfg(test)]
+pub(crate) mod testing;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub use atom::{Atom, AtomTooLong};
@@ -78,7 +81,10 @@ pub enum Term {
 }
 
 /// A function value: a thing to hold and to send back, never to call here.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+///
+/// Two closures are equal if they are of the same code and close over equal terms, whoever made
+/// them: `pid`, `old_index` and `old_uniq` don't count, as on OTP 29.
+#[derive(Clone, Debug)]
 pub enum Fun {
     /// `fun Module:Function/Arity`.
     External {
@@ -108,6 +114,34 @@ pub enum Fun {
         /// What it closes over.
         free: Vec<Term>,
     },
+}
+
+impl Fun {
+    /// All that tells funs apart; funs of the two kinds never have the same.
+    fn identity(&self) -> (&Atom, Option<&Atom>, u8, &[u8], u32, &[Term]) {
+        match self {
+            Self::External { module, function, arity } => {
+                (module, Some(function), *arity, &[], 0, &[])
+            }
+            Self::Internal { arity, uniq, index, module, free, .. } => {
+                (module, None, *arity, uniq, *index, free)
+            }
+        }
+    }
+}
+
+impl PartialEq for Fun {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Fun {}
+
+impl Hash for Fun {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
 }
 
 /// A native record, `#Module:Name{Field = Value}` of OTP 29 (tag 67).
