@@ -40,13 +40,13 @@ pub(super) fn read<P: DataPublisher>(message: &Term, publisher: &P) -> Option<Pe
             Ok(data) => {
                 PeerMessage::LocalData { peer: peer.clone(), label: Version(label.clone()), data }
             }
-            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+            Err(_) => PeerMessage::Unreadable { peer: peer.clone(), label: None },
         });
     }
     if let Some([Term::Pid(peer), update]) = message.tagged("update") {
         return Some(match publisher.read_update(update) {
             Ok(update) => PeerMessage::Update { peer: peer.clone(), update },
-            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+            Err(_) => PeerMessage::Unreadable { peer: peer.clone(), label: None },
         });
     }
     None
