@@ -121,7 +121,7 @@ fn the_same_seed_gives_the_same_actions() {
 fn planted_defects_are_found() {
     quiet_panics();
     for mutant in Mutant::ALL {
-        let found = first_failure(20_000, Some(mutant));
+        let found = first_failure(200_000, Some(mutant));
         let (seed, text) = found.unwrap_or_else(|| panic!("{mutant:?} isn't found"));
         println!("{mutant:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
     }

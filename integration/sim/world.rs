@@ -38,7 +38,7 @@ pub(crate) enum Mutant {
     JoinAsCast,
     LongDiscover,
     LeaveLost,
-    MessagesOutliveConnection,
+    SendsOverNewerConnection,
 }
 
 impl Mutant {
@@ -55,7 +55,7 @@ impl Mutant {
         Self::JoinAsCast,
         Self::LongDiscover,
         Self::LeaveLost,
-        Self::MessagesOutliveConnection,
+        Self::SendsOverNewerConnection,
     ];
 }
 
@@ -100,7 +100,7 @@ struct Connection {
 
 /// What waits in the inbox of a scope's process.
 enum Item {
-    NodeUp(usize),
+    NodeUp { node: usize, connection: u64 },
     NodeDown(usize),
     Message { from: usize, connection: u64, message: Term },
     Down { reference: u64, target: Pid, reason: Atom },
@@ -145,6 +145,9 @@ struct Node {
     ends: BTreeMap<usize, u64>,
     scope: Option<Scope>,
     inbox: VecDeque<Item>,
+    /// The connections the scope knows of: it has handled their `NodeUp`, not yet their `NodeDown`.
+    /// What an engine sends goes over these or nowhere.
+    handled: BTreeMap<usize, u64>,
     living: Vec<Pid>,
     /// The memberships of living processes, as asked for.
     wanted: Groups,
@@ -245,6 +248,7 @@ impl World {
                 ends: BTreeMap::new(),
                 scope: None,
                 inbox: VecDeque::new(),
+                handled: BTreeMap::new(),
                 living: Vec::new(),
                 wanted: Groups::default(),
                 watching: BTreeMap::new(),
@@ -273,7 +277,7 @@ impl World {
         for i in 0..self.nodes.len() {
             self.start_node(i);
         }
-        let steps = 50 + self.random.below(150);
+        let steps = 50 + self.random.below(351);
         for _ in 0..steps {
             self.random_op();
         }
@@ -440,7 +444,8 @@ impl World {
         let me = self.nodes[i].new_pid();
         self.note(|_| format!("{me}: scope starts"));
         self.nodes[i].inbox.clear();
-        let connected: Vec<usize> = self.nodes[i].ends.keys().copied().collect();
+        self.nodes[i].handled.clear();
+        let connected = self.nodes[i].ends.clone();
         match self.nodes[i].kind {
             Kind::Rust => {
                 let mut engine =
@@ -462,18 +467,18 @@ impl World {
                 let node = &mut self.nodes[i];
                 let all = PgPublisher::new().data_diff(&Groups::default(), &node.wanted);
                 node.inbox.extend(all.map(Item::Update));
-                node.inbox.extend(connected.into_iter().map(Item::NodeUp));
+                let up = |(node, connection)| Item::NodeUp { node, connection };
+                node.inbox.extend(connected.into_iter().map(up));
             }
             Kind::Beam(release) => {
                 let beam = Beam::new(release, me);
                 let hello = beam.hello();
                 self.nodes[i].scope = Some(Scope::Beam(Box::new(beam)));
                 self.nodes[i].wanted = Groups::default();
-                for j in connected {
+                for (j, connection) in connected {
                     if self.nodes[j].hidden {
                         continue;
                     }
-                    let connection = self.nodes[i].ends[&j];
                     self.send(i, j, connection, Signal::ToName(hello.clone()));
                 }
             }
@@ -515,7 +520,7 @@ impl World {
         for (here, there) in [(i, j), (j, i)] {
             self.nodes[here].ends.insert(there, connection);
             if self.nodes[here].kind == Kind::Rust || !self.nodes[there].hidden {
-                self.nodes[here].inbox.push_back(Item::NodeUp(there));
+                self.nodes[here].inbox.push_back(Item::NodeUp { node: there, connection });
             }
         }
     }
@@ -748,11 +753,16 @@ impl World {
 
     fn step_rust(&mut self, i: usize, item: Item) {
         let input = match item {
-            Item::NodeUp(j) => Input::NodeUp(self.nodes[j].name.clone()),
-            Item::NodeDown(j) => Input::NodeDown(self.nodes[j].name.clone()),
+            Item::NodeUp { node: j, connection } => {
+                self.nodes[i].handled.insert(j, connection);
+                Input::NodeUp(self.nodes[j].name.clone())
+            }
+            Item::NodeDown(j) => {
+                self.nodes[i].handled.remove(&j);
+                Input::NodeDown(self.nodes[j].name.clone())
+            }
             Item::Message { from, connection, message } => {
-                let outlives = self.mutant == Some(Mutant::MessagesOutliveConnection);
-                if self.nodes[i].ends.get(&from) != Some(&connection) && !outlives {
+                if self.nodes[i].ends.get(&from) != Some(&connection) {
                     return;
                 }
                 let message = match self.mutant {
@@ -878,7 +888,11 @@ impl World {
             _ => allows(0) || allows(1),
         };
         assert!(is_allowed, "{} sends {kind:?} {message}", self.nodes[i].name);
-        let Some(connection) = self.nodes[i].ends.get(&j).copied() else { return };
+        let by_engine = match self.mutant {
+            Some(Mutant::SendsOverNewerConnection) => &self.nodes[i].ends,
+            _ => &self.nodes[i].handled,
+        };
+        let Some(connection) = by_engine.get(&j).copied() else { return };
         let signal = match to {
             Destination::Pid(pid) => Signal::ToPid(pid.clone(), message),
             _ => Signal::ToName(message),
@@ -890,7 +904,7 @@ impl World {
         let Some(Scope::Beam(beam)) = &mut self.nodes[i].scope else { return };
         let me = beam.me.clone();
         match item {
-            Item::NodeUp(j) => {
+            Item::NodeUp { node: j, .. } => {
                 let hello = beam.hello();
                 if let Some(connection) = self.nodes[i].ends.get(&j).copied() {
                     self.send(i, j, connection, Signal::ToName(hello));
@@ -1012,7 +1026,7 @@ impl World {
             Mutant::NoDownOfEndedScope
             | Mutant::BagAsSet
             | Mutant::ReusedCreation
-            | Mutant::MessagesOutliveConnection => {}
+            | Mutant::SendsOverNewerConnection => {}
         }
     }
 
