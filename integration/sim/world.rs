@@ -715,7 +715,7 @@ impl World {
         let other = self.nodes[third].scope_pid().unwrap_or(&peer).clone();
         let is_spoof = other.node != peer.node;
         let member = Pid { id: 999, ..other.clone() };
-        let lie = match self.random.below(6) {
+        let lie = match self.random.below(7) {
             0 if is_spoof => {
                 tuple![atom!("update"), other, list![tuple![1, list![member], list![]]]]
             }
@@ -728,6 +728,7 @@ impl World {
             }
             3 => tuple![atom!("update"), peer, list![tuple![1, atom!("x"), list![]]]],
             4 => tuple![atom!("join"), peer, 1, Term::list_with_tail(vec![1.into()], 2.into())],
+            5 => tuple![atom!("$gen_cast"), tuple![atom!("sync"), peer, list![1]]],
             _ => atom!("nonsense").into(),
         };
         self.send(j, i, connection, Signal::ToName(lie));

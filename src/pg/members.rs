@@ -344,9 +344,9 @@ mod tests {
 
         members.change(Origin::Local, &group, &[], &[pid(1)]);
         assert_eq!(*members.get_members(&group), [pid(2)]);
-        assert_eq!(members.which_local_groups(), []);
+        assert!(members.which_local_groups().is_empty());
 
         members.change(Origin::Remote, &group, &[], &[pid(2)]);
-        assert_eq!(members.which_groups(), []);
+        assert!(members.which_groups().is_empty());
     }
 }

@@ -10,6 +10,8 @@ mod legacy;
 mod members;
 mod publisher;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub use members::{Bag, Groups, Members};
 pub use publisher::{Change, Event, Initial, PgPublisher, Subscription, View};
