@@ -27,6 +27,11 @@ pub struct SubscriberId(pub u64);
 /// come before anything of the next connection to that node, and a message whose connection is gone
 /// isn't fed any more. An engine stays whole without it, but may show old data until the next
 /// `local_data`.
+///
+/// The same goes outward: until a connection's `NodeDown` is fed, what the engine says is meant for
+/// that connection. If it's gone, such a message is dropped, even when the next one is up already: the
+/// peer there has forgotten what it was told before, and a `pg` of OTP 27 dies of a leave it
+/// doesn't understand.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input<P: DataPublisher> {
     /// A connection to a node is up; also, at the start, for each one that is up already. The same
@@ -76,14 +81,16 @@ pub enum Input<P: DataPublisher> {
 /// One thing to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action<P: DataPublisher> {
-    /// Send a message. Never opens a connection for it: without one the message is dropped.
+    /// Send a message over the connection whose [`Input::NodeUp`] was fed last for that node. Without
+    /// it the message is dropped: never is a connection opened for it, never a newer one used.
     Send {
         /// To whom.
         to: Destination,
         /// What.
         message: Term,
     },
-    /// Send the same message to several peers, so that it's encoded once.
+    /// Send the same message to several peers, so that it's encoded once; each as with
+    /// [`Send`](Self::Send).
     Publish {
         /// To whom, in order of their pids; at least one.
         peers: Vec<Pid>,

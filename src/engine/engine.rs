@@ -391,7 +391,7 @@ impl<P: DataPublisher> Engine<P> {
         let (PeerMessage::Discover { peer, .. }
         | PeerMessage::LocalData { peer, .. }
         | PeerMessage::Update { peer, .. }
-        | PeerMessage::Unreadable { peer }) = &message;
+        | PeerMessage::Unreadable { peer, .. }) = &message;
         if peer.node == self.me.node {
             self.counters.own += 1;
             return;
@@ -406,7 +406,7 @@ impl<P: DataPublisher> Engine<P> {
                 self.local_data_of(&peer, label, data, actions);
             }
             PeerMessage::Update { peer, update } => self.update_of(&peer, update, actions),
-            PeerMessage::Unreadable { peer } => self.unreadable(&peer, actions),
+            PeerMessage::Unreadable { peer, label } => self.unreadable(&peer, label, actions),
         }
     }
 
@@ -469,10 +469,12 @@ impl<P: DataPublisher> Engine<P> {
 
     /// What can't be read can't be skipped either: what follows builds on it. So all of the peer's
     /// data goes and it's asked for all of it. It stays known, for it still gets our updates.
-    fn unreadable(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
+    fn unreadable(&mut self, peer: &Pid, label: Option<Version>, actions: &mut Vec<Action<P>>) {
         self.counters.unreadable += 1;
-        let label = self.version.clone();
-        self.ensure_known(peer, label, actions);
+        // An update of a stranger is nobody's, readable or not; nor does it tell a version.
+        if let Some(label) = label {
+            self.ensure_known(peer, label, actions);
+        }
         let init = self.publisher.init_local_data();
         let Some(known) = self.peers.get_mut(peer) else { return };
         let old = std::mem::replace(&mut known.data, init);

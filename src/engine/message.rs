@@ -36,17 +36,16 @@ pub(super) fn read<P: DataPublisher>(message: &Term, publisher: &P) -> Option<Pe
         });
     }
     if let Some([Term::Pid(peer), label, data]) = message.tagged("local_data") {
+        let (peer, label) = (peer.clone(), Version(label.clone()));
         return Some(match publisher.read_local_data(data) {
-            Ok(data) => {
-                PeerMessage::LocalData { peer: peer.clone(), label: Version(label.clone()), data }
-            }
-            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+            Ok(data) => PeerMessage::LocalData { peer, label, data },
+            Err(_) => PeerMessage::Unreadable { peer, label: Some(label) },
         });
     }
     if let Some([Term::Pid(peer), update]) = message.tagged("update") {
         return Some(match publisher.read_update(update) {
             Ok(update) => PeerMessage::Update { peer: peer.clone(), update },
-            Err(_) => PeerMessage::Unreadable { peer: peer.clone() },
+            Err(_) => PeerMessage::Unreadable { peer: peer.clone(), label: None },
         });
     }
     None

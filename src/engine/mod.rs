@@ -25,6 +25,8 @@ mod monitors;
 mod peers;
 mod publisher;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, CallerId, Input, MonitorId, SubscriberId, TimerId};
 pub use engine::{Counters, Engine, EngineOptions, PeerInfo};

@@ -198,10 +198,12 @@ pub enum PeerMessage<P: DataPublisher> {
         /// The change.
         update: P::Update,
     },
-    /// One of the others, but its content can't be read.
+    /// Local data or an update that can't be read.
     Unreadable {
         /// Who speaks.
         peer: Pid,
+        /// The label, if it was local data.
+        label: Option<Version>,
     },
 }
 

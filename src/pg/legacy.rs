@@ -74,32 +74,33 @@ impl<'a> Leaves<'a> {
 
 /// Reads a message of version 0; `None` for all others.
 pub(super) fn read(message: &Term) -> Option<PeerMessage<PgPublisher>> {
-    let (peer, read) = match message.tuple_elements().ok()? {
+    match message.tuple_elements().ok()? {
         [word, Term::Pid(peer)] if word.is_atom("discover") => {
-            return Some(PeerMessage::Discover { peer: peer.clone(), version: 0.into() });
+            Some(PeerMessage::Discover { peer: peer.clone(), version: 0.into() })
         }
         [word, Term::Pid(peer), group, pids] if word.is_atom("join") => {
-            (peer, read_join(group, pids).map(Content::Update))
+            Some(update_message(peer, read_join(group, pids)))
         }
         [word, Term::Pid(peer), pids, groups] if word.is_atom("leave") => {
-            (peer, read_leave(pids, groups).map(Content::Update))
+            Some(update_message(peer, read_leave(pids, groups)))
         }
         [word, Term::Pid(peer), groups] if word.is_atom("sync") => {
-            (peer, read_sync(groups).map(Content::LocalData))
+            let (peer, label) = (peer.clone(), Version::from(0));
+            Some(match read_sync(groups) {
+                Ok(data) => PeerMessage::LocalData { peer, label, data },
+                Err(_) => PeerMessage::Unreadable { peer, label: Some(label) },
+            })
         }
-        _ => return None,
-    };
-    let peer = peer.clone();
-    Some(match read {
-        Ok(Content::Update(update)) => PeerMessage::Update { peer, update },
-        Ok(Content::LocalData(data)) => PeerMessage::LocalData { peer, label: 0.into(), data },
-        Err(_) => PeerMessage::Unreadable { peer },
-    })
+        _ => None,
+    }
 }
 
-enum Content {
-    Update(Vec<Change>),
-    LocalData(Groups),
+fn update_message(peer: &Pid, read: Result<Vec<Change>, BadTerm>) -> PeerMessage<PgPublisher> {
+    let peer = peer.clone();
+    match read {
+        Ok(update) => PeerMessage::Update { peer, update },
+        Err(_) => PeerMessage::Unreadable { peer, label: None },
+    }
 }
 
 fn read_join(group: &Term, pids: &Term) -> Result<Vec<Change>, BadTerm> {

@@ -12,6 +12,8 @@ mod legacy;
 mod members;
 mod publisher;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
