@@ -2,10 +2,10 @@
 //! connected nodes know.
 //!
 //! BEAM nodes tell each other of new ones through `global`, and never of us. So a member has to look
-//! for itself, or its scope isn't whole: each node that comes up, and every second one of those that
-//! are, is asked for its `nodes()` (`rex`, as `rpc:call` did) and for what `global` knows
-//! (`get_known`; it serves hidden nodes too). In a full mesh each of them knows all, so one question
-//! a second finds any new node, however many there are. A node that can't be reached is tried again after 1 s doubling to
+//! for itself, or its scope isn't whole: each node that comes up, and every second some of those that
+//! are, are asked for its `nodes()` (`rex`, as `rpc:call` did) and for what `global` knows
+//! (`get_known`; it serves hidden nodes too). In a full mesh each of them knows all, so a few
+//! questions a second find any new node, however many there are. A node that can't be reached is tried again after 1 s doubling to
 //! 30 s, give or take a fifth, so that a cluster that comes back isn't met by everybody at once.
 
 use std::collections::BTreeMap;
@@ -22,8 +22,9 @@ use crate::tuple;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often one of the connected nodes is asked whom it knows.
+/// How often connected nodes are asked whom they know, and how many of them, drawn by chance.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+const ASKED_AT_ONCE: usize = 4;
 /// How many nodes are remembered; far above what a full mesh can be.
 const MOST_NODES: usize = 1024;
 
@@ -104,9 +105,10 @@ impl Search {
             }
             if Instant::now() >= ask_at {
                 ask_at = Instant::now() + ASK_AGAIN;
-                let up: Vec<_> = self.known.up().cloned().collect();
-                if !up.is_empty() {
-                    self.ask(&up[rand::random_range(..up.len())]);
+                let mut up: Vec<_> = self.known.up().cloned().collect();
+                for _ in 0..ASKED_AT_ONCE.min(up.len()) {
+                    let peer = up.swap_remove(rand::random_range(..up.len()));
+                    self.ask(&peer);
                 }
             }
         }

@@ -44,8 +44,8 @@ pub enum Received {
         /// Why.
         reason: Term,
     },
-    /// `{nodeup, Node}`; only after [`Process::monitor_nodes`].
-    NodeUp(NodeName),
+    /// `{nodeup, Node}`; only after [`Process::monitor_nodes`]. With the connection that is up.
+    NodeUp(Arc<Connection>),
     /// `{nodedown, Node}`; only after [`Process::monitor_nodes`], and after every `Down` of that
     /// node.
     NodeDown(NodeName),
@@ -60,7 +60,7 @@ impl Received {
                 tuple![atom!("DOWN"), reference, atom!("process"), object.term(), reason]
             }
             Self::Exit { from, reason } => tuple![atom!("EXIT"), from, reason],
-            Self::NodeUp(node) => tuple![atom!("nodeup"), node],
+            Self::NodeUp(connection) => tuple![atom!("nodeup"), connection.peer()],
             Self::NodeDown(node) => tuple![atom!("nodedown"), node],
         }
     }

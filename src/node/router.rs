@@ -120,17 +120,20 @@ impl Router {
         self.push_message(&connection, from, to, &payload)
     }
 
-    /// Sends one message, encoded once, to processes of other nodes.
-    pub(crate) fn publish(&self, from: &Pid, peers: &[Pid], message: &Term) {
+    /// Sends one message, encoded once, to processes of other nodes, each over this very
+    /// connection: when it's gone, the message is dropped even if a newer one is there.
+    pub(crate) fn publish<'a>(
+        &self,
+        from: &Pid,
+        to: impl Iterator<Item = (&'a Connection, Destination)>,
+        message: &Term,
+    ) {
         let payload = match encode_payload(message) {
             Ok(payload) => payload,
-            Err(error) => return log::error!("{from}: not published: {error}"),
+            Err(error) => return log::error!("{from}: not sent: {error}"),
         };
-        for peer in peers {
-            if let Some(connection) = self.table.up(&peer.node) {
-                // A peer whose connection is gone or going gets a fresh start instead.
-                let _ = self.push_message(&connection, Some(from), &peer.into(), &payload);
-            }
+        for (connection, to) in to {
+            let _ = self.push_message(connection, Some(from), &to, &payload);
         }
     }
 
@@ -585,7 +588,7 @@ impl Router {
         }
         log::info!("{}: up, creation {}", connection.peer(), connection.creation());
         for pid in self.node_watchers() {
-            self.put(&pid, Received::NodeUp(connection.peer().clone()), None);
+            self.put(&pid, Received::NodeUp(connection.clone()), None);
         }
         self.tell_observers(&NodeEvent::Up {
             node: connection.peer().clone(),
@@ -654,7 +657,7 @@ impl Router {
         watchers.push(pid.clone());
         drop(watchers);
         for connection in self.table.all_up() {
-            self.put(pid, Received::NodeUp(connection.peer().clone()), None);
+            self.put(pid, Received::NodeUp(connection), None);
         }
     }
 

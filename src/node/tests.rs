@@ -65,8 +65,8 @@ async fn messages_reach_pids_names_and_aliases_in_the_order_they_were_sent() {
 async fn a_monitor_tells_once_why_a_process_ended() {
     let Pair { a, b, _epmd } = pair().await;
     let mut watcher = a.spawn();
-    let watched = b.spawn();
-    let pid = watched.pid().clone();
+    let object = b.spawn();
+    let pid = object.pid().clone();
     let by_pid = watcher.monitor(&pid);
     let by_name = watcher.monitor((atom!("nobody"), b.name().clone()));
     let name = tuple![atom!("nobody"), b.name()];
@@ -76,7 +76,7 @@ async fn a_monitor_tells_once_why_a_process_ended() {
     let ended = b.spawn().pid().clone();
     let late = watcher.monitor(&ended);
     assert_eq!(next_term(&mut watcher).await, down(&late, (&ended).into(), atom!("noproc")));
-    watched.exit(atom!("tired"));
+    object.exit(atom!("tired"));
     assert_eq!(next_term(&mut watcher).await, down(&by_pid, (&pid).into(), atom!("tired")));
 }
 
@@ -215,9 +215,9 @@ async fn both_dialling_at_once_gives_one_connection() {
 
 #[tokio::test]
 async fn a_wrong_cookie_a_missing_node_and_ourselves_are_told_apart() {
-    let Pair { a, b, _epmd } = pair().await;
+    let Pair { a, b, _epmd: epmd } = pair().await;
     let stranger = NodeConfig::new("s@127.0.0.1").unwrap().cookie(Cookie::new("other").unwrap());
-    let stranger = Node::start(stranger.epmd_port(_epmd.port())).await.unwrap();
+    let stranger = Node::start(stranger.epmd_port(epmd.port())).await.unwrap();
     let error = stranger.connect(b.name()).await.unwrap_err();
     assert!(matches!(error, ConnectError::BadCookie { .. }), "{error}");
     let error = a.connect("nobody@127.0.0.1").await.unwrap_err();
@@ -234,8 +234,8 @@ async fn stopping_tells_monitors_why_before_the_connection_goes() {
     let mut watcher = a.spawn();
     watcher.monitor_nodes();
     assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodeup"), b.name()]);
-    let watched = b.spawn();
-    let monitor = watcher.monitor(watched.pid());
+    let object = b.spawn();
+    let monitor = watcher.monitor(object.pid());
     // The monitor is there when the answer to a later one is here.
     let probe = watcher.monitor((atom!("nobody"), b.name().clone()));
     let name = tuple![atom!("nobody"), b.name()];
@@ -244,7 +244,7 @@ async fn stopping_tells_monitors_why_before_the_connection_goes() {
     let name = b.name().clone();
     b.stop().await;
 
-    let expected = down(&monitor, watched.pid().into(), atom!("shutdown"));
+    let expected = down(&monitor, object.pid().into(), atom!("shutdown"));
     assert_eq!(next_term(&mut watcher).await, expected);
     assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodedown"), name]);
 }

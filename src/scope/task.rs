@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -16,8 +17,8 @@ use super::{BEHIND, Command, Item, Notice, PeerEvent, Subscription, Subscription
 use crate::engine::{
     Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SubscriberId, TimerId,
 };
-use crate::node::{Monitored, Origin, Process, Received};
-use crate::term::{Atom, Pid, Reference};
+use crate::node::{Connection, Monitored, Origin, Process, Received};
+use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 
 /// Inputs handled between two looks at the clock and at the other queue.
 const TURN: usize = 256;
@@ -25,7 +26,11 @@ const TURN: usize = 256;
 pub(super) struct Task<P: DataPublisher> {
     process: Process,
     engine: Engine<P>,
+    standalone: bool,
     actions: Vec<Action<P>>,
+    /// The connections the engine knows of. What it says goes over these and no newer ones: to
+    /// a peer that has lost us in between, an update may be deadly.
+    connections: FxHashMap<NodeName, Arc<Connection>>,
     monitors: FxHashMap<MonitorId, (Reference, Pid)>,
     references: FxHashMap<Reference, MonitorId>,
     timers: BinaryHeap<Reverse<(Instant, TimerId)>>,
@@ -61,14 +66,17 @@ impl<P: DataPublisher> Task<P> {
         options: EngineOptions,
         commands: mpsc::WeakUnboundedSender<Command<P>>,
     ) -> Self {
-        if !options.standalone {
+        let standalone = options.standalone;
+        if !standalone {
             process.monitor_nodes();
         }
         let engine = Engine::new(name, process.pid().clone(), publisher, options);
         Self {
             process,
             engine,
+            standalone,
             actions: Vec::new(),
+            connections: FxHashMap::default(),
             monitors: FxHashMap::default(),
             references: FxHashMap::default(),
             timers: BinaryHeap::new(),
@@ -135,8 +143,15 @@ impl<P: DataPublisher> Task<P> {
                 let Some((_, pid)) = self.monitors.remove(&monitor) else { return };
                 self.handle(Input::Down { monitor, pid, reason });
             }
-            Received::NodeUp(node) => self.handle(Input::NodeUp(node)),
-            Received::NodeDown(node) => self.handle(Input::NodeDown(node)),
+            Received::NodeUp(connection) => {
+                let node = connection.peer().clone();
+                self.connections.insert(node.clone(), connection);
+                self.handle(Input::NodeUp(node));
+            }
+            Received::NodeDown(node) => {
+                self.connections.remove(&node);
+                self.handle(Input::NodeDown(node));
+            }
             Received::Exit { .. } => {}
         }
     }
@@ -225,11 +240,13 @@ impl<P: DataPublisher> Task<P> {
 
     fn act(&mut self, action: Action<P>) {
         match action {
-            Action::Send { to, message } => {
-                self.process.send(to, message);
-            }
+            Action::Send { to, message } => self.send(to, message),
             Action::Publish { peers, message } => {
-                self.process.router().publish(self.process.pid(), &peers, &message);
+                let known = |pid: &Pid| {
+                    self.connections.get(&pid.node).map(|over| (&**over, Destination::from(pid)))
+                };
+                let to = peers.iter().filter_map(known);
+                self.process.router().publish(self.process.pid(), to, &message);
             }
             Action::Monitor { id, pid } => {
                 let reference = self.process.monitor(Monitored::Pid(pid.clone()));
@@ -263,6 +280,16 @@ impl<P: DataPublisher> Task<P> {
                 self.peers.retain(|(pid, _)| *pid != peer);
                 self.tell_peer_event(&PeerEvent::Down { pid: peer, reason });
             }
+        }
+    }
+
+    fn send(&self, to: Destination, message: Term) {
+        // A standalone scope knows of no connections; it only ever answers.
+        if self.standalone || to.node() == &self.process.pid().node {
+            self.process.send(to, message);
+        } else if let Some(connection) = self.connections.get(to.node()) {
+            let to = std::iter::once((&**connection, to));
+            self.process.router().publish(self.process.pid(), to, &message);
         }
     }
 

@@ -88,7 +88,8 @@ pub(crate) struct Identity {
 
 #[derive(Debug, Group)]
 pub(crate) struct Access {
-    /// The cluster's cookie [default: DATA_PUBLISHER_COOKIE, else the file `.erlang.cookie` at home]
+    /// The cluster's cookie [default: that of the environment variable
+    /// `DATA_PUBLISHER_COOKIE`, else the file `.erlang.cookie` at home]
     #[arg(long, conflicts_with = "cookie_file", hide_env_values = true)]
     pub(crate) cookie: Option<String>,
     /// A file with the cookie; other users can't see it there, as they can an option

@@ -42,7 +42,6 @@ fn cure(error: &anyhow::Error) -> Option<String> {
 
 fn of_connect(error: &ConnectError) -> Option<String> {
     Some(match error {
-        ConnectError::BadName(_) => return None,
         ConnectError::NoSuchNode { node } => format!(
             "See `data-publisher names {}` for those it knows; is the node up, with -name or -sname?",
             node.host()

@@ -13,7 +13,7 @@ pub(super) async fn run(args: EpmdArgs) -> anyhow::Result<Answer> {
     } else {
         // Nodes of this host register at loopback, whatever else is listened at.
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let all = args.address.iter().any(|address| address.is_unspecified());
+        let all = args.address.iter().any(IpAddr::is_unspecified);
         let loopback = (!all && !args.address.contains(&loopback)).then_some(loopback);
         let addresses = loopback.into_iter().chain(args.address);
         let addresses: Vec<_> = addresses.map(|ip| SocketAddr::new(ip, args.port)).collect();

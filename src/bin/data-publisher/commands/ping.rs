@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use data_publisher::node::{ConnectError, NodeConfig};
-use data_publisher::term::{NodeName, Term};
+use data_publisher::term::NodeName;
 use data_publisher::{atom, gen_server, tuple};
 
 use crate::args::Ping;
@@ -43,7 +43,7 @@ async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Dur
     let started = Instant::now();
     let request = tuple![atom!("is_auth"), node.name()];
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
-    anyhow::ensure!(answer == Term::from(atom!("yes")), "net_kernel answered {answer}");
+    anyhow::ensure!(answer == atom!("yes"), "net_kernel answered {answer}");
     Ok(started.elapsed())
 }
 
