@@ -2,11 +2,13 @@
 //! connected nodes know.
 //!
 //! BEAM nodes tell each other of new ones through `global`, and never of us. So a member has to look
-//! for itself, or its scope isn't whole: each node that comes up, and every second some of those that
-//! are, are asked for its `nodes()` (`rex`, as `rpc:call` did) and for what `global` knows
+//! for itself, or its scope isn't whole: each node that comes up, and every second some of those
+//! that are, are asked for their `nodes()` (`rex`, as `rpc:call` did) and for what `global` knows
 //! (`get_known`; it serves hidden nodes too). In a full mesh each of them knows all, so a few
-//! questions a second find any new node, however many there are. A node that can't be reached is tried again after 1 s doubling to
-//! 30 s, give or take a fifth, so that a cluster that comes back isn't met by everybody at once.
+//! questions a second find any new node, however many there are.
+//!
+//! A node that can't be reached is tried again after 1 s doubling to 30 s, give or take a fifth, so
+//! that a cluster that comes back isn't met by everybody at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
