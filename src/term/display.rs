@@ -87,12 +87,21 @@ fn write_separated<T: fmt::Display>(
     Ok(())
 }
 
-/// Source: `erlang:fun_to_list/1`, which shows the numbers of the old format.
+/// Source: `erlang:fun_to_list/1`, which shows the numbers of the old format. The names in
+/// `fun m:f/1` are written as atoms, so that they read back; the BEAM quotes `a@b` but no `maybe`,
+/// and garbles `ÿ`. In a closure's text it quotes none (`#Fun<Elixir.Enum.0.123>`), but in our
+/// logs a module can't begin a line of its own.
 fn write_fun(f: &mut fmt::Formatter<'_>, fun: &Fun) -> fmt::Result {
     match fun {
         Fun::External { module, function, arity } => write!(f, "fun {module}:{function}/{arity}"),
         Fun::Internal { module, old_index, old_uniq, .. } => {
-            write!(f, "#Fun<{module}.{old_index}.{old_uniq}>")
+            f.write_str("#Fun<")?;
+            if module.as_str().contains(char::is_control) {
+                write!(f, "{module}")?;
+            } else {
+                f.write_str(module.as_str())?;
+            }
+            write!(f, ".{old_index}.{old_uniq}>")
         }
     }
 }

@@ -83,7 +83,7 @@ pub enum Term {
 /// A function value: a thing to hold and to send back, never to call here.
 ///
 /// Two closures are equal if they are of the same code and close over equal terms, whoever made
-/// them: `pid`, `old_index` and `old_uniq` don't count, as on OTP 29.
+/// them: `pid` doesn't count, and neither does `old_index`. So it is on the BEAM.
 #[derive(Clone, Debug)]
 pub enum Fun {
     /// `fun Module:Function/Arity`.
@@ -116,15 +116,18 @@ pub enum Fun {
     },
 }
 
+/// Module, function, arity, `uniq`, the other two numbers, what it closes over.
+type FunIdentity<'a> = (&'a Atom, Option<&'a Atom>, u8, &'a [u8], [u32; 2], &'a [Term]);
+
 impl Fun {
     /// All that tells funs apart; funs of the two kinds never have the same.
-    fn identity(&self) -> (&Atom, Option<&Atom>, u8, &[u8], u32, &[Term]) {
+    fn identity(&self) -> FunIdentity<'_> {
         match self {
             Self::External { module, function, arity } => {
-                (module, Some(function), *arity, &[], 0, &[])
+                (module, Some(function), *arity, &[], [0; 2], &[])
             }
-            Self::Internal { arity, uniq, index, module, free, .. } => {
-                (module, None, *arity, uniq, *index, free)
+            Self::Internal { arity, uniq, index, module, old_uniq, free, .. } => {
+                (module, None, *arity, uniq, [*index, *old_uniq], free)
             }
         }
     }

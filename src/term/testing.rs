@@ -8,17 +8,17 @@ use super::{Atom, Creation, Fun, NodeName, Pid, Port, Record, Reference, Term};
 
 /// Any term that Erlang's syntax has: nothing that stands for something running, no records.
 pub(crate) fn constant() -> BoxedStrategy<Term> {
-    nested(plain().boxed(), false)
+    nested(plain().boxed(), Code::None)
 }
 
-/// Any term that a node has before OTP 29, but closures.
-pub(crate) fn data() -> BoxedStrategy<Term> {
-    nested(leaf(), false)
+/// Any term that a node before OTP 29 knows: no records.
+pub(crate) fn older() -> BoxedStrategy<Term> {
+    nested(leaf(), Code::Closures)
 }
 
 /// Any term at all. Small numbers and few names, so that parts are often equal.
 pub(crate) fn term() -> BoxedStrategy<Term> {
-    nested(leaf(), true)
+    nested(leaf(), Code::ClosuresAndRecords)
 }
 
 fn leaf() -> BoxedStrategy<Term> {
@@ -31,7 +31,14 @@ fn leaf() -> BoxedStrategy<Term> {
     .boxed()
 }
 
-fn nested(leaf: BoxedStrategy<Term>, with_code: bool) -> BoxedStrategy<Term> {
+#[derive(Clone, Copy)]
+enum Code {
+    None,
+    Closures,
+    ClosuresAndRecords,
+}
+
+fn nested(leaf: BoxedStrategy<Term>, code: Code) -> BoxedStrategy<Term> {
     leaf.prop_recursive(4, 40, 5, move |inner| {
         let constants = prop_oneof![
             vec(inner.clone(), 0..5).prop_map(Term::tuple_of),
@@ -41,10 +48,12 @@ fn nested(leaf: BoxedStrategy<Term>, with_code: bool) -> BoxedStrategy<Term> {
             vec((inner.clone(), inner.clone()), 0..5)
                 .prop_map(|pairs| Term::Map(pairs.into_iter().collect())),
         ];
-        if with_code {
-            prop_oneof![6 => constants, 1 => closure(inner.clone()), 1 => record(inner)].boxed()
-        } else {
-            constants.boxed()
+        match code {
+            Code::None => constants.boxed(),
+            Code::Closures => prop_oneof![6 => constants, 1 => closure(inner)].boxed(),
+            Code::ClosuresAndRecords => {
+                prop_oneof![6 => constants, 1 => closure(inner.clone()), 1 => record(inner)].boxed()
+            }
         }
     })
     .boxed()
@@ -155,6 +164,7 @@ fn number() -> impl Strategy<Value = u32> {
     prop_oneof![0_u32..4, any::<u32>()]
 }
 
+/// As in life, `old_uniq` depends on the code, as `uniq` does: a node keeps the first one it sees.
 fn closure(inner: BoxedStrategy<Term>) -> impl Strategy<Value = Term> {
     let numbers = (0_u8..3, 0_u8..3, 0_u32..3, 0_u32..3);
     (numbers, "[ab]", pid(), vec(inner, 0..3)).prop_map(
