@@ -294,7 +294,6 @@ fn is_reserved(word: &str) -> bool {
 fn has_bytes_of_its_own(term: &Term) -> bool {
     match term {
         Term::Map(map) => map.len() > 1,
-        Term::Port(port) => port.id < 1 << 28,
         Term::Fun(fun) => matches!(&**fun, Fun::Internal { .. }),
         _ => false,
     }

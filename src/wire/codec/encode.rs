@@ -281,20 +281,11 @@ pub(in crate::wire) fn put_reference(reference: &Reference, out: &mut Vec<u8>) {
     }
 }
 
+/// As OTP 26 and later, in 64 bits whatever the number; OTP 25 reads it too.
 fn put_port(port: &Port, out: &mut Vec<u8>) {
-    // The BEAM changes format at 28 bits, where ports ended before OTP 24; seen with OTP 25.
-    match u32::try_from(port.id) {
-        Ok(id) if id < 1 << 28 => {
-            out.push(tag::NEW_PORT);
-            put_node(&port.node, out);
-            out.extend_from_slice(&id.to_be_bytes());
-        }
-        _ => {
-            out.push(tag::V4_PORT);
-            put_node(&port.node, out);
-            out.extend_from_slice(&port.id.to_be_bytes());
-        }
-    }
+    out.push(tag::V4_PORT);
+    put_node(&port.node, out);
+    out.extend_from_slice(&port.id.to_be_bytes());
     out.extend_from_slice(&port.creation.0.to_be_bytes());
 }
 
