@@ -7,6 +7,7 @@
 //! under any lock.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,10 +52,12 @@ struct State {
     tail: Vec<u8>,
     /// Bytes not yet accepted by the socket, those the writer holds included.
     bytes: usize,
-    /// The part of `bytes` that is in messages above the soft mark. They don't count against the
-    /// hard mark: a snapshot is one message, and a scope whose snapshot sheds its peer never syncs.
-    large: VecDeque<usize>,
-    large_bytes: usize,
+    /// Bytes the socket has accepted since the connection is up.
+    written: u64,
+    /// Where in the stream the messages above the soft mark begin and end, those that aren't
+    /// written. They don't count against the hard mark: a snapshot is one message, and a scope
+    /// whose snapshot sheds its peer never syncs.
+    large: VecDeque<Range<u64>>,
     failed: Option<DownReason>,
     finishing: bool,
 }
@@ -100,7 +103,7 @@ impl Queue {
             log::error!("not sent: {error}");
             return Push::Refused;
         }
-        let mut added = state.tail.len() - before + payload.len();
+        let added = state.tail.len() - before + payload.len();
         if payload.len() < SHARED_FROM {
             state.tail.extend_from_slice(payload);
         } else {
@@ -111,11 +114,9 @@ impl Queue {
         state.bytes += added;
         let all = self.all.fetch_add(added, Ordering::Relaxed) + added;
         if added > self.marks.soft {
-            state.large.push_back(added);
-            state.large_bytes += added;
-            added = 0;
-        }
-        if added > 0 && state.bytes - state.large_bytes > self.marks.hard {
+            let end = state.written + state.bytes as u64;
+            state.large.push_back(end - added as u64..end);
+        } else if state.counted() > self.marks.hard {
             self.fail_locked(&mut state, DownReason::Slow);
             return Push::Failed;
         }
@@ -178,15 +179,11 @@ impl Queue {
             return;
         }
         state.bytes -= bytes;
-        self.all.fetch_sub(bytes, Ordering::Relaxed);
-        while let Some(&large) = state.large.front() {
-            // What is written leaves in order; a large message counts until the rest is shorter.
-            if state.bytes >= state.large_bytes {
-                break;
-            }
+        state.written += bytes as u64;
+        while state.large.front().is_some_and(|large| large.end <= state.written) {
             state.large.pop_front();
-            state.large_bytes -= large;
         }
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
         if state.bytes <= self.marks.soft {
             drop(state);
             self.room.notify_waiters();
@@ -230,6 +227,15 @@ impl Queue {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panic under this lock")
+    }
+}
+
+impl State {
+    /// The bytes that count against the hard mark.
+    fn counted(&self) -> usize {
+        let large: u64 =
+            self.large.iter().map(|large| large.end - large.start.max(self.written)).sum();
+        self.bytes - large as usize
     }
 }
 
@@ -296,6 +302,15 @@ mod tests {
             assert_eq!(push(&queue, 2000), Push::Queued);
             assert_eq!(push(&queue, 90), Push::Queued);
         }
+        // Nor does the rest of one that is being written.
+        let Work::Write(_) = queue.work().await else { panic!("nothing to write") };
+        queue.written(500);
+        assert_eq!(push(&queue, 90), Push::Queued);
+        queue.written(1500 + 90 + 2000);
+        for _ in 0..8 {
+            assert_eq!(push(&queue, 90), Push::Queued);
+        }
+        assert_eq!(push(&queue, 90), Push::Failed);
     }
 
     #[test]
