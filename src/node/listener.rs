@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use super::connection::handshake::HandshakeError;
 use super::connection::setup::Identity;
+use super::quiet::Quiet;
 use crate::epmd::{BindError, EpmdError, EpmdServer, NodeKind, Registration};
 use crate::node::config::Visibility;
 
@@ -147,6 +149,7 @@ async fn stay_registered(
 
 /// Serves each socket in a task of its own, which ends with the handshake. Ends with the node.
 async fn accept(identity: Arc<Identity>, listener: TcpListener, cancel: CancellationToken) {
+    let quiet = Arc::new(Quiet::default());
     let handshakes = Arc::new(Semaphore::new(identity.router.limits().handshakes));
     loop {
         let accepted = tokio::select! {
@@ -163,15 +166,21 @@ async fn accept(identity: Arc<Identity>, listener: TcpListener, cancel: Cancella
         };
         // Too many at once: the newest is closed by dropping it.
         let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
-        let (identity, cancel) = (identity.clone(), cancel.clone());
+        let (identity, cancel, quiet) = (identity.clone(), cancel.clone(), quiet.clone());
         tokio::spawn(async move {
             let _permit = permit;
             let result = tokio::select! {
                 () = cancel.cancelled() => return,
                 result = identity.accept(socket) => result,
             };
-            if let Err(error) = result {
+            let Err(error) = result else { return };
+            if let HandshakeError::AlreadyConnected { .. } | HandshakeError::Closed { .. } = *error
+            {
                 log::debug!("{address}: not connected: {error}");
+            } else {
+                // A port may differ each time; who is at the other end doesn't.
+                let kind = format!("{:?}", std::mem::discriminant(&*error));
+                quiet.warn(&address.ip().to_string(), &kind, &format!("not connected: {error}"));
             }
         });
     }

@@ -14,6 +14,7 @@ mod links;
 mod listener;
 mod monitors;
 mod process;
+mod quiet;
 mod registry;
 pub(crate) mod router;
 #[cfg(test)]

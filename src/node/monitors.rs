@@ -4,6 +4,7 @@
 //! and the router tells it.
 
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Mutex;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -22,12 +23,15 @@ struct Tables {
     /// Held by our processes.
     held: FxHashMap<Reference, Held>,
     held_by: FxHashMap<Pid, FxHashSet<Reference>>,
-    /// On our processes, from other nodes (`over` is some) or from here.
-    watchers: FxHashMap<Reference, Watcher>,
-    watched: FxHashMap<Pid, FxHashSet<Reference>>,
+    /// On our processes, from other nodes or from here.
+    watchers: FxHashMap<Key, Watcher>,
+    watched: FxHashMap<Pid, FxHashSet<Key>>,
     /// How many watchers came over each connection.
     counts: FxHashMap<ConnectionId, usize>,
 }
+
+/// A peer's references are only its own affair: two peers may use the same one.
+type Key = (Option<ConnectionId>, Reference);
 
 /// A monitor one of our processes holds.
 #[derive(Clone, Debug)]
@@ -81,10 +85,10 @@ impl Monitors {
     pub(crate) fn watch(&self, watcher: Watcher) -> usize {
         let mut tables = self.tables();
         let over = watcher.over;
-        if let Entry::Vacant(free) = tables.watchers.entry(watcher.reference.clone()) {
-            let (on, reference) = (watcher.watched.clone(), watcher.reference.clone());
-            free.insert(watcher);
-            tables.watched.entry(on).or_default().insert(reference);
+        if let Entry::Vacant(free) = tables.watchers.entry((over, watcher.reference.clone())) {
+            let key = free.key().clone();
+            let on = free.insert(watcher).watched.clone();
+            tables.watched.entry(on).or_default().insert(key);
             if let Some(connection) = over {
                 *tables.counts.entry(connection).or_default() += 1;
             }
@@ -98,18 +102,15 @@ impl Monitors {
         reference: &Reference,
         over: Option<ConnectionId>,
     ) -> Option<Watcher> {
-        let mut tables = self.tables();
-        match tables.watchers.get(reference) {
-            Some(watcher) if watcher.over == over => tables.unwatch(reference),
-            _ => None,
-        }
+        self.tables().unwatch(&(over, reference.clone()))
     }
 
     /// One of our processes has ended: who watched it, and what it watched.
     pub(crate) fn process_ended(&self, pid: &Pid) -> (Vec<Watcher>, Vec<(Reference, Held)>) {
         let mut tables = self.tables();
         let watched = tables.watched.remove(pid).unwrap_or_default();
-        let watchers: Vec<_> = watched.iter().filter_map(|r| tables.watchers.remove(r)).collect();
+        let watchers: Vec<_> =
+            watched.iter().filter_map(|key| tables.watchers.remove(key)).collect();
         for watcher in &watchers {
             tables.uncount(watcher);
         }
@@ -125,10 +126,10 @@ impl Monitors {
         let mut tables = self.tables();
         let gone: Vec<_> = (tables.watchers.values())
             .filter(|watcher| watcher.over == Some(connection))
-            .map(|watcher| watcher.reference.clone())
+            .map(|watcher| (watcher.over, watcher.reference.clone()))
             .collect();
-        for reference in &gone {
-            tables.unwatch(reference);
+        for key in &gone {
+            tables.unwatch(key);
         }
         tables.counts.remove(&connection);
         let mut lost: Vec<_> = (tables.held.iter())
@@ -153,9 +154,9 @@ impl Tables {
         Some(held)
     }
 
-    fn unwatch(&mut self, reference: &Reference) -> Option<Watcher> {
-        let watcher = self.watchers.remove(reference)?;
-        remove_from(&mut self.watched, &watcher.watched, reference);
+    fn unwatch(&mut self, key: &Key) -> Option<Watcher> {
+        let watcher = self.watchers.remove(key)?;
+        remove_from(&mut self.watched, &watcher.watched, key);
         self.uncount(&watcher);
         Some(watcher)
     }
@@ -167,9 +168,9 @@ impl Tables {
     }
 }
 
-fn remove_from(index: &mut FxHashMap<Pid, FxHashSet<Reference>>, pid: &Pid, reference: &Reference) {
+fn remove_from<K: Eq + Hash>(index: &mut FxHashMap<Pid, FxHashSet<K>>, pid: &Pid, key: &K) {
     if let Entry::Occupied(mut entry) = index.entry(pid.clone()) {
-        entry.get_mut().remove(reference);
+        entry.get_mut().remove(key);
         if entry.get().is_empty() {
             entry.remove();
         }

@@ -376,6 +376,17 @@ pub enum HandshakeError {
         /// Our name.
         name: NodeName,
     },
+    /// It wasn't over in time.
+    #[error("the handshake took too long")]
+    Late,
+    /// So many connections are up that no more are taken.
+    #[error("{peer} is one too many, {most} connections are up")]
+    TooMany {
+        /// The other node.
+        peer: NodeName,
+        /// How many may be.
+        most: usize,
+    },
     /// The name of the peer isn't `name@host`.
     #[error("a node that connected is called {name:?}, which isn't name@host")]
     BadName {

@@ -122,21 +122,18 @@ impl Identity {
         let on_alive = if ours { OnAlive::TakeOver } else { OnAlive::Keep };
         let cookie = self.cookie_for(peer);
         let found = handshake::dial(&mut socket, &self.us, cookie, peer, on_alive).await;
-        found.map(|found| (socket, found)).map_err(|error| ConnectError::handshake(peer, error))
+        let failed = |error: HandshakeError| ConnectError::handshake(peer, error.into());
+        found.map(|found| (socket, found)).map_err(failed)
     }
 
     /// Serves a socket somebody opened to us, until the connection is up or refused.
-    pub(crate) async fn accept(&self, mut socket: TcpStream) -> Result<(), HandshakeError> {
+    pub(crate) async fn accept(&self, mut socket: TcpStream) -> Result<(), Arc<HandshakeError>> {
         let _ = socket.set_nodelay(true);
         let deadline = Instant::now() + self.router.limits().setup_time;
         let offer = match timeout_at(deadline, handshake::receive_name(&mut socket, &self.us)).await
         {
-            Ok(offer) => offer.inspect_err(|error| {
-                if matches!(error, HandshakeError::MissingFlags { .. }) {
-                    log::warn!("refused: {error}");
-                }
-            })?,
-            Err(_) => return Ok(()),
+            Ok(offer) => offer?,
+            Err(_) => return Err(HandshakeError::Late.into()),
         };
         let peer = offer.peer().name.clone();
         let most = self.router.limits().connections;
@@ -144,29 +141,33 @@ impl Identity {
             match self.router.table().knock(self.router.name(), &peer, most) {
                 Knock::Admit(admission, attempt, cancel) => (admission, attempt, cancel),
                 Knock::Refuse(refusal) => {
-                    if refusal == Refusal::NotAllowed {
-                        log::warn!("{peer}: refused, {most} connections are up");
-                    }
-                    return timeout_at(deadline, offer.refuse(refusal)).await.unwrap_or(Ok(()));
+                    let refused = timeout_at(deadline, offer.refuse(refusal)).await;
+                    return match (refused, refusal) {
+                        (Err(_), _) => Err(HandshakeError::Late.into()),
+                        (Ok(Ok(())), Refusal::NotAllowed) => {
+                            Err(HandshakeError::TooMany { peer, most }.into())
+                        }
+                        (Ok(result), _) => result.map_err(Arc::new),
+                    };
                 }
             };
-        let late = || ConnectError::Timeout { node: peer.clone() };
         let served = tokio::select! {
             // Another attempt has our place in the table: this socket just closes.
             () = cancel.cancelled() => return Ok(()),
             served = timeout_at(deadline, self.serve(offer, admission, attempt)) => served,
         };
-        let failed = match served {
-            Ok(Ok(found)) => {
+        match served.unwrap_or(Err(HandshakeError::Late)) {
+            Ok(found) => {
                 self.bring_up(attempt, &found, socket);
-                return Ok(());
+                Ok(())
             }
-            Ok(Err(error)) => ConnectError::handshake(&peer, error),
-            Err(_) => late(),
-        };
-        log::debug!("{peer}: not connected: {failed}");
-        self.router.table().fail(&peer, attempt, failed);
-        Ok(())
+            Err(error) => {
+                let error = Arc::new(error);
+                let failed = ConnectError::handshake(&peer, error.clone());
+                self.router.table().fail(&peer, attempt, failed);
+                Err(error)
+            }
+        }
     }
 
     async fn serve(
@@ -208,15 +209,17 @@ fn missing_flags(offered: u64) -> u64 {
 }
 
 impl ConnectError {
-    fn handshake(node: &NodeName, error: HandshakeError) -> Self {
+    fn handshake(node: &NodeName, source: Arc<HandshakeError>) -> Self {
         let node = node.clone();
-        match error {
+        match &*source {
             HandshakeError::BadCookie { .. } => Self::BadCookie { node },
             HandshakeError::NotAllowed { .. } => Self::NotAllowed { node },
+            HandshakeError::Late => Self::Timeout { node },
             HandshakeError::WrongName { answered, .. } => {
-                Self::WrongName { node, found: *answered }
+                let found = NodeName::clone(answered);
+                Self::WrongName { node, found }
             }
-            source => Self::Handshake { node, source: source.into() },
+            _ => Self::Handshake { node, source },
         }
     }
 }
