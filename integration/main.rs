@@ -2,5 +2,6 @@
 
 mod harness;
 mod mixed;
+mod partition;
 mod support;
 mod terms;
