@@ -1,5 +1,7 @@
 //! Tests against real Erlang nodes of OTP 25, 27 and 29.
 
 mod harness;
+mod mixed;
+mod partition;
 mod support;
 mod terms;

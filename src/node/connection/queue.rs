@@ -161,6 +161,21 @@ impl Queue {
         }
     }
 
+    /// Resolves once the queue has failed, with the reason. For the writer while the socket takes
+    /// nothing: it mustn't hold on to a peer that is shed until that takes bytes again.
+    pub(crate) async fn failure(&self) -> DownReason {
+        loop {
+            let changed = self.room.notified();
+            tokio::pin!(changed);
+            // Before the look at the state, or a wake-up in between would be missed.
+            changed.as_mut().enable();
+            if let Some(reason) = &self.state().failed {
+                return reason.clone();
+            }
+            changed.await;
+        }
+    }
+
     /// The next batch, for the writer. Cancel safe: nothing is taken before it returns.
     pub(crate) async fn work(&self) -> Work {
         loop {
@@ -292,6 +307,19 @@ mod tests {
         assert_eq!((queue.bytes(), all.load(Ordering::Relaxed)), (0, 0));
         assert_eq!(push(&queue, 1), Push::Failed);
         assert!(!queue.room().await);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_failure_hears_of_it_and_why() {
+        let all = Arc::default();
+        let queue = queue(&all);
+        let mut failure = std::pin::pin!(queue.failure());
+        assert!(futures::poll!(&mut failure).is_pending());
+
+        while push(&queue, 90) == Push::Queued {}
+
+        assert_eq!(failure.await, DownReason::Slow);
+        assert_eq!(queue.failure().await, DownReason::Slow);
     }
 
     #[tokio::test]

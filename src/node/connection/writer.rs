@@ -81,7 +81,13 @@ impl Writer<'_> {
             let pieces: Vec<_> =
                 left.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect();
             let next_check = self.ticker.next_check().into();
-            let written = match timeout_at(next_check, self.socket.write_vectored(&pieces)).await {
+            let written = tokio::select! {
+                biased;
+                written = timeout_at(next_check, self.socket.write_vectored(&pieces)) => written,
+                // Looked at only while the socket takes nothing.
+                reason = self.connection.queue().failure() => return Err(reason),
+            };
+            let written = match written {
                 Ok(Ok(written)) if written > 0 => written,
                 Ok(_) => return Err(DownReason::ConnectionClosed),
                 // Given up, the write has written nothing; it's tried again unless time is up.
