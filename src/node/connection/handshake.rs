@@ -37,6 +37,7 @@ use self::message::{
 };
 use crate::node::Cookie;
 use crate::term::{Creation, NodeName};
+use crate::wire::Flags;
 
 /// What we say of ourselves in every handshake.
 #[derive(Clone, Debug)]
@@ -363,7 +364,7 @@ pub enum HandshakeError {
         peer: NodeName,
     },
     /// The peer's release lacks what we can't do without.
-    #[error("{peer} lacks the distribution flags {missing:#x}; it needs OTP 25 or later")]
+    #[error("{peer} lacks the distribution flags {}; it needs OTP 25 or later", Flags(*missing))]
     MissingFlags {
         /// The other node.
         peer: NodeName,
