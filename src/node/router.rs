@@ -609,7 +609,8 @@ impl Router {
             return;
         }
         self.table.remove(connection);
-        log::info!("{}: down, {reason}", connection.peer());
+        let level = if reason.is_fault() { log::Level::Warn } else { log::Level::Info };
+        log::log!(level, "{}: down, {reason}", connection.peer());
         let noconnection = Term::from(atom!("noconnection"));
         for (reference, held) in self.monitors.connection_closed(connection.id()) {
             self.deliver_down(reference, held, noconnection.clone());

@@ -192,6 +192,20 @@ pub enum DownReason {
     Stopped,
 }
 
+impl DownReason {
+    /// Whether somebody should look at one of the two ends.
+    pub(crate) fn is_fault(&self) -> bool {
+        match self {
+            Self::TickTimeout
+            | Self::Slow
+            | Self::Overrun
+            | Self::BadFrame(_)
+            | Self::TooManyWatches => true,
+            Self::ConnectionClosed | Self::Replaced | Self::Disconnected | Self::Stopped => false,
+        }
+    }
+}
+
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
