@@ -197,8 +197,9 @@ impl Router {
                 }
             }
             Signal::Link { from, to } => {
+                // As on the BEAM: nobody links in another node's name.
                 if from.node != *connection.peer() {
-                    return Ok(());
+                    return Err(DownReason::BadFrame(format!("a link from {from}")));
                 }
                 if self.is_alive(&to) {
                     let over = connection.id();
