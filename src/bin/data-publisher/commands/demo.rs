@@ -8,12 +8,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use data_publisher::epmd::{Epmd, EpmdServer};
-use data_publisher::node::{Node, Process};
+use data_publisher::epmd::{Epmd, EpmdError, EpmdServer};
+use data_publisher::node::{Node, Process, StartError};
 use data_publisher::pg::Pg;
 use data_publisher::term::{Atom, NodeName, Pid};
 use data_publisher::{Cookie, NodeConfig, atom};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use super::asked_to_end;
 use crate::args::Demo;
@@ -22,22 +24,30 @@ use crate::{Answer, output};
 /// How long any one step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
-/// The whole of it, `--stay` aside.
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long an Erlang node may take to start and be found, on a machine that is busy.
+const ERL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The whole of it, `--stay` aside: done in 15 s with what ending takes.
+const LIMIT: Duration = Duration::from_secs(13);
 
 pub(super) async fn run(args: Demo) -> anyhow::Result<Answer> {
+    let erl = find_erl(args.erl.as_deref())?;
     let mut demo = Demonstration::new(&args).await?;
+    let whole = async {
+        match tokio::time::timeout(LIMIT, demo.tell(&args, erl)).await {
+            Ok(told) => told?,
+            Err(_) => bail!("not done after {} s", LIMIT.as_secs()),
+        }
+        if args.stay {
+            demo.invite()?;
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    };
     let told = tokio::select! {
-        told = tokio::time::timeout(LIMIT, demo.tell(&args)) => match told {
-            Ok(told) => told,
-            Err(_) => Err(anyhow::anyhow!("not done after {} s", LIMIT.as_secs())),
-        },
+        told = whole => told,
         () = asked_to_end() => Ok(()),
     };
-    if told.is_ok() && args.stay {
-        demo.invite()?;
-        asked_to_end().await;
-    }
     demo.end().await;
     told.map(|()| Answer::Yes)
 }
@@ -46,8 +56,9 @@ struct Demonstration {
     started: Instant,
     cookie: String,
     epmd_port: u16,
-    /// Ours, if none was running.
-    own_epmd: Option<EpmdServer>,
+    /// Whether none was running when we came.
+    own_epmd: bool,
+    _epmd: EpmdKeeper,
     prefix: String,
     members: Vec<Member>,
     erl: Option<Child>,
@@ -68,30 +79,49 @@ fn group() -> Atom {
 impl Demonstration {
     async fn new(args: &Demo) -> anyhow::Result<Self> {
         let epmd_port = args.epmd_port;
-        let own_epmd = EpmdServer::bind_loopback(epmd_port).await.ok();
-        // A second demo at the same time gets other names.
-        let names = Epmd::new(epmd_port).names("127.0.0.1").await?;
+        let started = Instant::now();
+        let (epmd, names) = loop {
+            let epmd = EpmdServer::bind_loopback(epmd_port).await.ok();
+            match Epmd::new(epmd_port).names("127.0.0.1").await {
+                Ok(names) => break (epmd, names),
+                // It was another demo's, and ended with it.
+                Err(EpmdError::NotRunning { .. } | EpmdError::Io { .. })
+                    if started.elapsed() < STEP_LIMIT =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        // A second demo at the same time gets other names; see also `start_first`.
         let taken = names.iter().any(|(name, _)| name.starts_with("demo"));
-        let prefix = if taken { format!("demo{}_", std::process::id()) } else { "demo".to_owned() };
         Ok(Self {
             started: Instant::now(),
-            cookie: format!("demo{:016x}", std::process::id() ^ 0x5bd1_e995),
+            cookie: format!("demo{:016x}", rand::random::<u64>()),
             epmd_port,
-            own_epmd,
-            prefix,
+            own_epmd: epmd.is_some(),
+            _epmd: EpmdKeeper::start(epmd_port, epmd),
+            prefix: if taken { Self::other_prefix() } else { "demo".to_owned() },
             members: Vec::new(),
             erl: None,
             summary: Vec::new(),
         })
     }
 
-    async fn tell(&mut self, args: &Demo) -> anyhow::Result<()> {
-        let epmd = if self.own_epmd.is_some() { "our own, none was running" } else { "running" };
+    fn other_prefix() -> String {
+        format!("demo{}_", std::process::id())
+    }
+
+    async fn tell(&mut self, args: &Demo, erl: Option<PathBuf>) -> anyhow::Result<()> {
+        let epmd = if self.own_epmd { "our own, none was running" } else { "running" };
         self.say(&format!("EPMD on port {}: {epmd}", self.epmd_port))?;
 
         let count = usize::from(args.nodes);
         for number in 1..=count {
-            let member = self.start(number).await?;
+            let member = match number {
+                1 => self.start_first().await?,
+                _ => self.start_patiently(number).await?,
+            };
             self.say(&format!(
                 "{} is up on port {}, its worker {} has joined `workers`",
                 member.node.name(),
@@ -100,19 +130,30 @@ impl Demonstration {
             ))?;
             self.members.push(member);
         }
-        let took = self.until_all_see(count).await?;
+        let took = self.until_all_see(count, STEP_LIMIT).await?;
         self.note(&format!("{count} nodes found each other and agree"), took);
         self.show()?;
 
         let mut expected = count;
-        match find_erl(args.erl.as_deref())? {
-            None => self.say("no `erl` in the PATH: no Erlang node today")?,
+        match erl {
+            None if args.erl.is_some() => self.say("no Erlang node: --erl none")?,
+            None => self.say("no `erl` in the PATH: no Erlang node today; --erl names one")?,
             Some(erl) => {
                 self.say(&format!("starting an Erlang node with {}", erl.display()))?;
-                self.erl = Some(self.start_erl(&erl)?);
+                let mut child = self.start_erl(&erl)?;
+                let last_line = tokio::spawn(last_line(child.stdout.take()));
+                let took = tokio::select! {
+                    took = self.until_all_see(count + 1, ERL_LIMIT) => {
+                        took.context("the Erlang node")?
+                    }
+                    status = child.wait() => {
+                        let said = last_line.await.unwrap_or_default();
+                        bail!("{} has ended, {}: {said}", erl.display(), status?)
+                    }
+                };
+                self.erl = Some(child);
                 expected += 1;
-                let took = self.until_all_see(expected).await.context("the Erlang node")?;
-                self.note("an Erlang node joined, its member is seen by all", took);
+                self.note("an Erlang node has started and joined, all see its member", took);
                 self.show()?;
             }
         }
@@ -121,14 +162,14 @@ impl Demonstration {
         let name = dead.node.name().clone();
         self.say(&format!("{name} dies"))?;
         drop(dead);
-        let took = self.until_all_see(expected - 1).await?;
-        self.note(&format!("{name} is dead and its members are gone everywhere"), took);
+        let took = self.until_all_see(expected - 1, STEP_LIMIT).await?;
+        self.note(&format!("{name} is dead and its member is gone everywhere"), took);
         self.show()?;
 
-        let member = self.start(count).await?;
+        let member = self.start_patiently(count).await?;
         self.say(&format!("{name} returns, creation {}", member.node.creation()))?;
         self.members.push(member);
-        let took = self.until_all_see(expected).await?;
+        let took = self.until_all_see(expected, STEP_LIMIT).await?;
         self.note(&format!("{name} is back and all is whole"), took);
         self.show()?;
 
@@ -139,10 +180,36 @@ impl Demonstration {
         Ok(())
     }
 
+    /// The first node's name decides: another demo may have started a moment ago.
+    async fn start_first(&mut self) -> anyhow::Result<Member> {
+        match self.start(1).await {
+            Err(error) if error.is::<StartError>() => {
+                self.prefix = Self::other_prefix();
+                self.start_patiently(1).await
+            }
+            started => started,
+        }
+    }
+
+    /// EPMD forgets a dead node when it has seen its connection end, which may take a moment; and
+    /// it may itself just be followed by another, see [`EpmdKeeper`].
+    async fn start_patiently(&self, number: usize) -> anyhow::Result<Member> {
+        let started = Instant::now();
+        loop {
+            match self.start(number).await {
+                Err(error) if error.is::<StartError>() && started.elapsed() < STEP_LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                started => return started,
+            }
+        }
+    }
+
     async fn start(&self, number: usize) -> anyhow::Result<Member> {
         let mut config = NodeConfig::new(self.name(number)?)?
             .cookie(Cookie::new(&self.cookie)?)
-            .epmd_port(self.epmd_port);
+            .epmd_port(self.epmd_port)
+            .embedded_epmd(false);
         if number > 1 {
             config = config.seed(self.name(1)?);
         }
@@ -158,21 +225,21 @@ impl Demonstration {
     }
 
     /// Waits until every node sees so many members; how long it took.
-    async fn until_all_see(&self, count: usize) -> anyhow::Result<Duration> {
+    async fn until_all_see(&self, count: usize, limit: Duration) -> anyhow::Result<Duration> {
         let started = Instant::now();
         for member in &self.members {
             // What is there now, then each change: nothing to poll, nothing to miss.
             let (pids, mut changes) = member.pg.monitor(group()).await?;
             let mut seen = pids.len();
             while seen != count {
-                let left = STEP_LIMIT.saturating_sub(started.elapsed());
+                let left = limit.saturating_sub(started.elapsed());
                 match tokio::time::timeout(left, changes.next()).await {
                     Ok(Some(_)) => seen = member.pg.get_members(&group().into()).len(),
                     Ok(None) => bail!("{}: its scope has ended", member.node.name()),
                     Err(_) => bail!(
                         "{} sees {seen} members instead of {count} after {} s",
                         member.node.name(),
-                        STEP_LIMIT.as_secs()
+                        limit.as_secs()
                     ),
                 }
             }
@@ -207,10 +274,12 @@ impl Demonstration {
     }
 
     fn start_erl(&self, erl: &PathBuf) -> anyhow::Result<Child> {
+        let first = self.name(1)?;
+        // It ends with the demo, also when that is killed.
         let code = format!(
-            "{{ok, _}} = pg:start(demo), true = net_kernel:connect_node('{}'), \
-             ok = pg:join(demo, workers, self()), receive after infinity -> ok end.",
-            self.name(1)?
+            "{{ok, _}} = pg:start(demo), true = net_kernel:connect_node('{first}'), \
+             erlang:monitor_node('{first}', true), ok = pg:join(demo, workers, self()), \
+             receive {{nodedown, _}} -> halt() end."
         );
         Command::new(erl)
             .args(["-noinput", "-start_epmd", "false", "-name"])
@@ -218,7 +287,7 @@ impl Demonstration {
             .args(["-setcookie", &self.cookie, "-eval", &code])
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -231,7 +300,8 @@ impl Demonstration {
             port => format!("ERL_EPMD_PORT={port} "),
         };
         let first = self.name(1)?;
-        output::say("\nJoin by hand, in another terminal:")?;
+        output::say("")?;
+        output::say("Join by hand, in another terminal:")?;
         output::say(&format!(
             "  {port}erl -name me@127.0.0.1 -setcookie {} -eval \"pg:start(demo), \
              net_kernel:connect_node('{first}').\"",
@@ -254,6 +324,42 @@ impl Demonstration {
             node.stop().await;
         }
     }
+}
+
+/// Sees to it that an EPMD runs for as long as the demo does: the one that was there when we came may
+/// be that of another demo, and end with it.
+struct EpmdKeeper(JoinHandle<()>);
+
+impl EpmdKeeper {
+    fn start(port: u16, mut own: Option<EpmdServer>) -> Self {
+        Self(tokio::spawn(async move {
+            while own.is_none() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                // Fails for as long as one runs.
+                own = EpmdServer::bind_loopback(port).await.ok();
+            }
+            std::future::pending::<()>().await;
+        }))
+    }
+}
+
+impl Drop for EpmdKeeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads what the node writes, to the end, so that it never waits for us; the last line of it.
+async fn last_line(stdout: Option<ChildStdout>) -> String {
+    let mut last = String::new();
+    let Some(stdout) = stdout else { return last };
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if !line.trim().is_empty() {
+            last = line;
+        }
+    }
+    last
 }
 
 /// The `erl` to use: as told, or the first in the PATH.
