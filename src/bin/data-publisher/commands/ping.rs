@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use data_publisher::epmd::Epmd;
 use data_publisher::node::{ConnectError, NodeConfig};
 use data_publisher::term::NodeName;
 use data_publisher::{atom, gen_server, tuple};
@@ -19,6 +20,17 @@ pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
         None => own_name(&args.node)?,
     };
     let config: NodeConfig = args.access.config(&name)?.mesh(false);
+    // Asked before we may have started an EPMD of our own, which knows nobody.
+    let epmd = Epmd::new(args.access.epmd_port);
+    let found = epmd.lookup(args.node.host(), args.node.short()).await;
+    let peer = || args.node.clone();
+    match found {
+        Ok(Some(_)) => {}
+        Ok(None) => return pang(&ConnectError::NoSuchNode { node: peer() }.into()),
+        Err(source) => {
+            return pang(&ConnectError::Epmd { node: peer(), source: source.into() }.into());
+        }
+    }
     let node = data_publisher::start(config).await?;
     let answer = match tokio::time::timeout(LIMIT, node.connect(&args.node)).await {
         Ok(Ok(())) => ask(&node, &args.node).await,
@@ -31,19 +43,21 @@ pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
             output::say(&format!("pong {:.1} ms", took.as_secs_f64() * 1000.0))?;
             Ok(Answer::Yes)
         }
-        Err(error) => {
-            output::say("pang")?;
-            output::complain(&cure::sentence(&error));
-            Ok(Answer::No)
-        }
+        Err(error) => pang(&error),
     }
+}
+
+fn pang(error: &anyhow::Error) -> anyhow::Result<Answer> {
+    output::say("pang")?;
+    output::complain(&cure::sentence(error));
+    Ok(Answer::No)
 }
 
 async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let request = tuple![atom!("is_auth"), node.name()];
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
-    anyhow::ensure!(answer == atom!("yes"), "net_kernel answered {answer}");
+    anyhow::ensure!(answer.is_atom("yes"), "net_kernel answered {answer}");
     Ok(started.elapsed())
 }
 
