@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
 use data_publisher::term::{NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
@@ -88,8 +88,7 @@ pub(crate) struct Identity {
 
 #[derive(Debug, Group)]
 pub(crate) struct Access {
-    /// The cluster's cookie [default: that of the environment variable
-    /// `DATA_PUBLISHER_COOKIE`, else the file `.erlang.cookie` at home]
+    /// The cluster's cookie [default: `DATA_PUBLISHER_COOKIE`, else the file `.erlang.cookie` at home]
     #[arg(long, conflicts_with = "cookie_file", hide_env_values = true)]
     pub(crate) cookie: Option<String>,
     /// A file with the cookie; other users can't see it there, as they can an option
@@ -162,7 +161,9 @@ impl Join {
         }
         for peer in &self.peers {
             if *peer == self.identity.name {
-                return Err(anyhow!("{peer} is our own name")).context("PEER");
+                return Err(anyhow!(
+                    "PEER {peer} is our own name. Give another node, or another --name"
+                ));
             }
             config = config.seed(peer.clone());
         }
@@ -181,7 +182,8 @@ Commands on stdin, one a line; GROUP and TERM in Erlang syntax:
   peers                the scope's processes on other nodes
   nodes                the nodes connected
   send GROUP TERM      send TERM to all members
-  help, quit
+  help                 these commands
+  quit                 leave the cluster and end
 The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
 
 With --json each line is one object whose field `event` says what it is:
@@ -193,10 +195,14 @@ With --json each line is one object whose field `event` says what it is:
   join       {group, pids}             members have come
   leave      {group, pids}             members have gone
   message    {pid, term}               one of our members got a message
-  reply      {command, ok | error}     the answer to a line of input
-Nodes are strings (\"a@127.0.0.1\"), terms are strings in Erlang syntax, pids are \"<node.id.serial>\".
-The `ok` of members, local, groups, nodes and peers is an array; of join and leave it is the array of
-the pids they made or ended; of send, the number of members.";
+  reply      {command, ok | error}     the answer to a line of input; empty lines get none
+Nodes are strings (\"a@127.0.0.1\"), terms are strings in Erlang syntax, pids are \"<node.id.serial>\",
+ports and creations are numbers. What a reply has as `ok`: of members, local, groups and nodes an
+array of strings; of peers an array of {node, pid, version}; of join and leave the array of the pids
+they made or ended; of send the number of members it was sent to; of help a string; of quit null.
+A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
+
+Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";
 
 #[cfg(test)]
 mod tests {

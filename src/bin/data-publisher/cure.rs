@@ -1,43 +1,67 @@
 //! From an error to one line that says what to do.
 
-use std::error::Error as _;
 use std::fmt::Write;
 
 use data_publisher::epmd::EpmdError;
-use data_publisher::node::{ConnectError, StartError};
+use data_publisher::node::{ConnectError, CookieError, HandshakeError, StartError};
 
 /// The error, its causes, and the cure where we know one; all on one line.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
-    // A transparent error repeats its source's text.
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
+        // A transparent error repeats its source's text.
         if !line.ends_with(&cause) {
             let _ = write!(line, ": {cause}");
         }
     }
-    if let Some(cure) = cure(error) {
+    if let Some(cure) = error.chain().find_map(cure) {
         let _ = write!(line, ". {cure}");
     }
-    line.replace('\n', " ")
+    one_line(&line)
 }
 
-fn cure(error: &anyhow::Error) -> Option<String> {
+/// What is wrong with the command line; without the invitation to try `--help` on further lines.
+pub(crate) fn of_usage(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs = text.split("\n\n").filter(|text| !text.starts_with("For more information"));
+    let all: Vec<String> = paragraphs.map(one_line).collect();
+    let line = all.join(". ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn cure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ConnectError>() {
-        return of_connect(error);
+        of_connect(error)
+    } else if let Some(error) = error.downcast_ref::<CookieError>() {
+        of_cookie(error)
+    } else {
+        error.downcast_ref::<StartError>().and_then(of_start)
     }
-    match error.downcast_ref::<StartError>()? {
-        StartError::NameTaken { .. } => {
-            Some("Choose another --name, or stop the other node".to_owned())
-        }
-        StartError::Epmd { port, .. } => {
-            Some(format!("Start one with `data-publisher epmd --port {port}` or `epmd -daemon`"))
+}
+
+fn of_start(error: &StartError) -> Option<String> {
+    Some(match error {
+        StartError::NameTaken { .. } => "Choose another --name, or stop the other node".to_owned(),
+        StartError::Epmd { source: EpmdError::BadReply { .. }, .. } => {
+            "Another program has the port; choose another --epmd-port".to_owned()
         }
         StartError::Listen { address, .. } if address.port() != 0 => {
-            Some("Choose another --port, or leave it out for any free one".to_owned())
+            "Choose another --port, or leave it out for any free one".to_owned()
         }
-        _ => None,
-    }
+        StartError::Listen { .. } => "Choose another --listen, an address of this host".to_owned(),
+        StartError::Cookie(error) => return of_cookie(error),
+        _ => return None,
+    })
+}
+
+fn of_cookie(error: &CookieError) -> Option<String> {
+    matches!(error, CookieError::NoFile { .. })
+        .then(|| "Or use --cookie-file, --cookie or DATA_PUBLISHER_COOKIE".to_owned())
 }
 
 fn of_connect(error: &ConnectError) -> Option<String> {
@@ -56,8 +80,13 @@ fn of_connect(error: &ConnectError) -> Option<String> {
                 "Does any Erlang node run on {}, and is the EPMD port right (--epmd-port)?",
                 node.host()
             ),
-            _ if source.source().is_some() => {
-                format!("Check the host name {} and that its EPMD can be reached", node.host())
+            // The others say it themselves.
+            _ => return None,
+        },
+        ConnectError::Handshake { source, .. } => match &**source {
+            HandshakeError::Closed { .. } => {
+                "Is it an Erlang node that listens there? If so, its log says why it closed"
+                    .to_owned()
             }
             _ => return None,
         },

@@ -94,6 +94,7 @@ fn text(event: &Event<'_>) -> String {
         Event::Reply { result: Ok(Value::Array(all)), .. } => {
             all.iter().map(plain).collect::<Vec<_>>().join("\n")
         }
+        Event::Reply { result: Ok(Value::Null), .. } => "ok".to_owned(),
         Event::Reply { result: Ok(ok), .. } => plain(ok),
         Event::Reply { result: Err(error), .. } => format!("error: {error}"),
     }

@@ -40,6 +40,8 @@ pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
 struct Session {
     node: Node,
     pg: Pg,
+    /// In whose name messages are sent.
+    sender: Process,
     format: Format,
     members: BTreeMap<Term, Vec<Member>>,
     messages: mpsc::UnboundedReceiver<Told>,
@@ -69,9 +71,19 @@ impl Session {
         let peer_events = pg.peer_events();
         let (groups, changes) = pg.monitor_scope().await?;
         let (told, messages) = mpsc::unbounded_channel();
-        let members = BTreeMap::new();
-        let session =
-            Self { node, pg, format, members, messages, told, node_events, peer_events, changes };
+        let (sender, members) = (node.spawn(), BTreeMap::new());
+        let session = Self {
+            node,
+            pg,
+            sender,
+            format,
+            members,
+            messages,
+            told,
+            node_events,
+            peer_events,
+            changes,
+        };
         let node = &session.node;
         let (name, port, creation) = (node.name(), node.port(), node.creation());
         session.print(&Event::Up { node: name, port, creation })?;
@@ -86,11 +98,15 @@ impl Session {
             self.join(group, 1).await?;
         }
         let mut dials = dial(&self.node, &args.peers);
-        let mut reached = args.peers.is_empty();
+        let mut missing = args.peers.len();
+        let mut reached = missing == 0;
         let mut lines = input::lines(args.json);
         let mut end = std::pin::pin!(asked_to_end());
         loop {
             tokio::select! {
+                // In this order what is ready at the same time is told: a node before its scope's
+                // process, that before its members.
+                biased;
                 () = &mut end => return Ok(()),
                 Some(event) = self.node_events.next() => self.print_node_event(&event)?,
                 Some(event) = self.peer_events.next() => self.print_peer_event(&event)?,
@@ -98,25 +114,29 @@ impl Session {
                     Some(change) => self.print_change(&change)?,
                     None => anyhow::bail!("the scope {} was ended from outside", self.pg.name()),
                 },
+                Some(result) = dials.recv() => {
+                    missing -= 1;
+                    match result {
+                        Ok(()) => reached = true,
+                        // With no peer at all the user has made a mistake that waiting won't mend;
+                        // with one, the others may come later.
+                        Err(error) if missing == 0 && !reached => return Err(error.into()),
+                        Err(error) => {
+                            let error = cure::sentence(&error.into());
+                            let what = if reached { "will try again: " } else { "" };
+                            output::complain(&format!("{what}{error}"));
+                        }
+                    }
+                }
+                line = lines.next() => match line {
+                    Some(Line::Text(line)) => if !self.obey(&line).await? { return Ok(()) },
+                    Some(Line::End) | None => {}
+                },
                 Some(told) = self.messages.recv() => match told {
                     Told::Message(pid, term) => {
                         self.print(&Event::Message { pid: &pid, term: &term })?;
                     }
                     Told::Ended(pid) => self.forget(&pid),
-                },
-                Some((peer, result)) = dials.recv() => match result {
-                    Ok(()) => reached = true,
-                    // With no peer at all the user has made a mistake that waiting won't mend;
-                    // with one, the others may come later.
-                    Err(error) if reached || !dials.is_closed() || !dials.is_empty() => {
-                        output::complain(&format!("{}; trying again", cure::sentence(&error.into())));
-                        log::debug!("{peer} isn't there yet");
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-                line = lines.next() => match line {
-                    Some(Line::Text(line)) => if !self.obey(&line).await? { return Ok(()) },
-                    Some(Line::End) | None => {}
                 },
             }
         }
@@ -128,14 +148,15 @@ impl Session {
         if line.is_empty() {
             return Ok(true);
         }
-        let result = match input::command(line) {
-            Ok(input::Command::Quit) => return Ok(false),
+        let command = input::command(line);
+        let go_on = !matches!(command, Ok(input::Command::Quit));
+        let result = match command {
             Ok(command) => self.answer(command).await,
             Err(error) => Err(error),
         };
         let result = result.map_err(|error| cure::sentence(&error));
         self.print(&Event::Reply { command: line, result })?;
-        Ok(true)
+        Ok(go_on)
     }
 
     async fn answer(&mut self, command: input::Command) -> anyhow::Result<Value> {
@@ -158,11 +179,9 @@ impl Session {
                 peers.iter().map(peer).collect()
             }
             Command::Send(group, term) => {
+                // Never waits: a member whose node is stuck mustn't keep the next line.
                 let members = self.pg.get_members(&group);
-                for pid in members.iter() {
-                    self.node.send(pid, &term).await?;
-                }
-                json!(members.len())
+                json!(members.iter().filter(|pid| self.sender.send(*pid, &term)).count())
             }
             Command::Help => json!(input::HELP),
             Command::Quit => Value::Null,
@@ -265,16 +284,16 @@ fn member(mut process: Process, told: mpsc::UnboundedSender<Told>) -> Member {
 }
 
 /// Connects to each peer at once; each result once. The node itself keeps trying afterwards.
-fn dial(node: &Node, peers: &[NodeName]) -> mpsc::Receiver<(NodeName, Result<(), ConnectError>)> {
+fn dial(node: &Node, peers: &[NodeName]) -> mpsc::Receiver<Result<(), ConnectError>> {
     let (results, receiver) = mpsc::channel(peers.len().max(1));
     for peer in peers {
         let (node, peer, results) = (node.clone(), peer.clone(), results.clone());
         tokio::spawn(async move {
             let result = match tokio::time::timeout(CONNECT_LIMIT, node.connect(&peer)).await {
                 Ok(result) => result,
-                Err(_) => Err(ConnectError::Timeout { node: peer.clone() }),
+                Err(_) => Err(ConnectError::Timeout { node: peer }),
             };
-            let _ = results.send((peer, result)).await;
+            let _ = results.send(result).await;
         });
     }
     receiver
