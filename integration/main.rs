@@ -2,6 +2,7 @@
 
 mod cli;
 mod harness;
+mod hostile;
 mod mixed;
 mod partition;
 mod support;
