@@ -4,6 +4,7 @@ mod cli;
 mod harness;
 mod hostile;
 mod mixed;
+mod otp;
 mod partition;
 mod support;
 mod terms;
