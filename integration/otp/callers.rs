@@ -201,5 +201,5 @@ async fn rust_processes_call_monitor_and_link_on_the_beam(otp: Otp) -> Result<()
 
 async fn next(process: &mut Process) -> Result<Term> {
     let received = tokio::time::timeout(SOON, process.receive()).await?;
-    Ok(received.map(Received::into_term).context("the process has ended")?)
+    received.map(Received::into_term).context("the process has ended")
 }

@@ -45,7 +45,7 @@ async fn ten_thousand_groups_are_equal_within_1_s_of_connecting(otp: Otp) -> Res
         let rust = rust_node("r", &epmd, Seen::Visible).await?;
         let pg = Pg::start(&rust, atom!("pg"))?;
         let mut worker = rust.spawn();
-        for i in 0..GROUPS as i64 {
+        for i in 0..i64::try_from(GROUPS)? {
             pg.join(tuple![atom!("rust"), i], worker.pid()).await?;
         }
         a.peek(

@@ -1,6 +1,8 @@
 //! One story after the other between Rust nodes and real nodes of one release, each on OTP 25, 27 and
 //! 29.
 
+#![expect(clippy::print_stdout, reason = "a test that measures says what it saw")]
+
 mod callers;
 mod connect;
 mod global;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use data_publisher::node::{Limits, NodeConfig};
 use data_publisher::pg::Pg;
-use data_publisher::term::{Pid, Term};
+use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{Cookie, Node};
 
 use crate::support::{Epmd, ErlNode, Otp, SOON, wait_until};
@@ -92,7 +94,7 @@ async fn wait_members(pg: &Pg, group: &Term, count: usize, limit: Duration) -> R
 async fn wait_nodes(node: &Node, expected: &[&str]) -> Result<()> {
     wait_until(&format!("{} is connected to {expected:?}", node.name()), SOON, async || {
         let nodes = node.nodes();
-        let same = nodes.iter().map(|node| node.as_str()).eq(expected.iter().copied());
+        let same = nodes.iter().map(NodeName::as_str).eq(expected.iter().copied());
         if same { Ok(()) } else { Err(format!("{nodes:?}")) }
     })
     .await

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::node::{Monitored, Node, Received, SendError};
-use crate::term::{Destination, Pid, Term};
+use crate::node::{Monitored, Node, Process, Received, SendError};
+use crate::term::{Destination, Pid, Reference, Term};
 use crate::{atom, tuple};
 
 /// Default time a call waits for its reply, as `gen_server:call/2`.
@@ -44,25 +44,52 @@ pub async fn call_within(
 }
 
 async fn call_process(node: &Node, to: &Destination, request: Term) -> Result<Term, CallError> {
-    let object = match to {
-        Destination::Pid(pid) => Monitored::Pid(pid.clone()),
-        Destination::Name(name, on) => Monitored::Name(name.clone(), on.clone()),
-        Destination::Alias(_) => return Err(CallError::NoProc { to: to.clone() }),
-    };
     if to.node() != node.name() {
         node.connect(to.node()).await.map_err(SendError::from)?;
     }
     // A process of its own: its pid is no longer alive when a late reply comes, which is dropped.
     let mut caller = node.spawn();
+    let (monitor, message) = ask(&caller, to, &request)?;
+    node.send_from(Some(caller.pid()), to, &message).await?;
+    answer(&mut caller, to, &monitor).await
+}
+
+/// As [`call`] by a process made for it, to a node that is connected.
+pub(crate) async fn call_connected(
+    mut caller: Process,
+    to: &Destination,
+    request: Term,
+) -> Result<Term, CallError> {
+    let (monitor, message) = ask(&caller, to, &request)?;
+    if !caller.send(to.clone(), message) {
+        return Err(CallError::NoConnection { to: to.clone() });
+    }
+    let late = |_| CallError::Timeout { to: to.clone(), limit: CALL_TIMEOUT };
+    tokio::time::timeout(CALL_TIMEOUT, answer(&mut caller, to, &monitor)).await.map_err(late)?
+}
+
+/// Monitors whom we are going to call: the reference is the call's tag as well.
+fn ask(caller: &Process, to: &Destination, request: &Term) -> Result<(Reference, Term), CallError> {
+    let object = match to {
+        Destination::Pid(pid) => Monitored::Pid(pid.clone()),
+        Destination::Name(name, on) => Monitored::Name(name.clone(), on.clone()),
+        Destination::Alias(_) => return Err(CallError::NoProc { to: to.clone() }),
+    };
     let monitor = caller.monitor(object);
     let from = tuple![caller.pid(), &monitor];
-    let message = tuple![atom!("$gen_call"), from, request];
-    node.send_from(Some(caller.pid()), to, &message).await?;
+    Ok((monitor, tuple![atom!("$gen_call"), from, request]))
+}
+
+async fn answer(
+    caller: &mut Process,
+    to: &Destination,
+    monitor: &Reference,
+) -> Result<Term, CallError> {
     loop {
         match caller.receive().await {
             Some(Received::Message { term, .. }) => {
                 if let Ok([Term::Reference(tag), reply]) = term.tuple::<2>()
-                    && *tag == monitor
+                    && tag == monitor
                 {
                     return Ok(reply.clone());
                 }
@@ -109,7 +136,7 @@ pub fn reply_destination(pid: &Pid, tag: &Term) -> Destination {
     }
 }
 
-fn alias_of(tag: &Term) -> Option<&crate::term::Reference> {
+fn alias_of(tag: &Term) -> Option<&Reference> {
     let Term::ImproperList(list) = tag else { return None };
     match (list.elements(), list.tail()) {
         ([head], Term::Reference(reference)) if head.is_atom("alias") => Some(reference),

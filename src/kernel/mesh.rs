@@ -166,10 +166,7 @@ impl Search {
             *place = Place::Dialling { pause };
             let (node, peer) = (self.node.clone(), peer.clone());
             self.tasks.spawn(async move {
-                let result = match node.upgrade() {
-                    Some(node) => node.connect(&peer).await,
-                    None => Ok(()),
-                };
+                let result = node.connect(&peer).await;
                 Found::Dialled(peer, result)
             });
         }
@@ -183,12 +180,10 @@ impl Search {
             (atom!("rex"), nodes_request()),
             (atom!("global_name_server"), atom!("get_known").into()),
         ] {
-            let (node, to) = (self.node.clone(), Destination::Name(name, peer.clone()));
+            let Some(caller) = self.node.upgrade().map(|node| node.spawn()) else { return };
+            let to = Destination::Name(name, peer.clone());
             self.tasks.spawn(async move {
-                let reply = match node.upgrade() {
-                    Some(node) => gen_server::call(&node, to, request).await,
-                    None => return Found::Nodes(Vec::new()),
-                };
+                let reply = gen_server::call_connected(caller, &to, request).await;
                 Found::Nodes(reply.map(|term| read_nodes(&term)).unwrap_or_default())
             });
         }

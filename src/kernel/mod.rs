@@ -49,3 +49,35 @@ where
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::epmd::{Epmd, EpmdServer, NodeKind};
+    use crate::node::Cookie;
+
+    #[tokio::test]
+    async fn a_dropped_node_is_gone_at_once_even_while_it_dials() {
+        let server = EpmdServer::bind_loopback(0).await.unwrap();
+        let epmd = Epmd::new(server.port());
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let _silent = epmd.register("silent", port, NodeKind::Visible).await.unwrap();
+        let config = NodeConfig::new("a@127.0.0.1").unwrap().cookie(Cookie::new("c").unwrap());
+        let config = config.epmd_port(server.port()).seed("silent@127.0.0.1".parse().unwrap());
+        let node = start(config).await.unwrap();
+        let _dialled = silent.accept().await.unwrap();
+
+        drop(node);
+
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while server.nodes().len() > 1 {
+            assert!(Instant::now() < deadline, "still registered: {:?}", server.nodes());
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -245,9 +245,7 @@ impl Node {
 impl Running {
     fn end(&self) {
         self.cancel.cancel();
-        for connection in self.identity.router.table().all_up() {
-            self.identity.router.close(&connection, &DownReason::Stopped);
-        }
+        self.identity.router.stop();
     }
 }
 
@@ -264,6 +262,15 @@ pub(crate) struct WeakNode(std::sync::Weak<Running>);
 impl WeakNode {
     pub(crate) fn upgrade(&self) -> Option<Node> {
         self.0.upgrade().map(Node)
+    }
+
+    /// As [`Node::connect`], without keeping the node running while it waits.
+    pub(crate) async fn connect(&self, peer: &NodeName) -> Result<(), ConnectError> {
+        let identity = match self.0.upgrade() {
+            Some(running) => running.identity.clone(),
+            None => return Err(ConnectError::Closed { node: peer.clone() }),
+        };
+        identity.connect(peer).await.map(drop)
     }
 }
 

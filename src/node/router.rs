@@ -41,13 +41,20 @@ pub(crate) struct Router {
     links: Links,
     table: Table,
     /// See the head of this file.
-    transition: Mutex<()>,
+    transition: Mutex<Transition>,
     node_watchers: Mutex<Vec<Pid>>,
     observers: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
     queued: Arc<AtomicUsize>,
     next_id: AtomicUsize,
     /// The sender of messages that no process sends; it never was alive.
     nobody: Pid,
+}
+
+/// What guards that connections come up and go down one at a time.
+#[derive(Debug, Default)]
+struct Transition {
+    /// The node has stopped: no connection comes up any more.
+    stopped: bool,
 }
 
 /// A message didn't leave.
@@ -583,8 +590,8 @@ impl Router {
 
     /// A handshake has ended well. `false` when another attempt has the place.
     pub(crate) fn bring_up(&self, attempt: Attempt, connection: &Arc<Connection>) -> bool {
-        let _transition = self.transition.lock().expect("no panic under this lock");
-        if !self.table.bring_up(connection.peer(), attempt, connection) {
+        let transition = self.transition.lock().expect("no panic under this lock");
+        if transition.stopped || !self.table.bring_up(connection.peer(), attempt, connection) {
             return false;
         }
         log::info!("{}: up, creation {}", connection.peer(), connection.creation());
@@ -603,6 +610,15 @@ impl Router {
     pub(crate) fn close(&self, connection: &Connection, reason: &DownReason) {
         let _transition = self.transition.lock().expect("no panic under this lock");
         self.close_locked(connection, reason);
+    }
+
+    /// Closes all connections for good; those that are just being set up never come up.
+    pub(crate) fn stop(&self) {
+        let mut transition = self.transition.lock().expect("no panic under this lock");
+        transition.stopped = true;
+        for connection in self.table.all_up() {
+            self.close_locked(&connection, &DownReason::Stopped);
+        }
     }
 
     fn close_locked(&self, connection: &Connection, reason: &DownReason) {
