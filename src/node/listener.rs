@@ -19,6 +19,10 @@ use crate::node::config::Visibility;
 /// As OTP's `erl_epmd`: so often a lost registration is tried again, for ever.
 const REGISTER_AGAIN: Duration = Duration::from_secs(2);
 
+/// So often a lost EPMD may fail to answer before we run one: long enough for one that is being
+/// restarted.
+const TRIES_BEFORE_OWN: u32 = 3;
+
 /// How long a name may be taken by a node that is dead: EPMD frees it when it sees the socket
 /// close, which may be a moment after the next start of the same node.
 const DEAD_NAMESAKE: Duration = Duration::from_millis(500);
@@ -47,7 +51,8 @@ pub(super) async fn start(
     let port = listener.local_addr().map_err(failed)?.port();
 
     let (registration, own_epmd) = first_registration(identity, port, listen.embedded_epmd).await?;
-    tokio::spawn(stay_registered(identity.clone(), port, registration, own_epmd, cancel.clone()));
+    let registered = Registered { registration, own_epmd, embedded: listen.embedded_epmd };
+    tokio::spawn(stay_registered(identity.clone(), port, registered, cancel.clone()));
     tokio::spawn(accept(identity.clone(), listener, cancel));
     Ok(port)
 }
@@ -112,15 +117,25 @@ async fn register_once(identity: &Identity, port: u16) -> Result<Registration, E
     identity.epmd.register(identity.router.name().short(), port, kind).await
 }
 
+/// A name that is registered, and the EPMD it's registered in if that is our own.
+struct Registered {
+    registration: Registration,
+    own_epmd: Option<EpmdServer>,
+    embedded: bool,
+}
+
 /// Holds the registration, and gets it back whenever EPMD has died and returned. Our creation stays
 /// what it is: it's the connections' and pids', not EPMD's. Ends with the node.
+///
+/// An EPMD that doesn't return was perhaps embedded in a node that has ended: then one of those left
+/// runs the next.
 async fn stay_registered(
     identity: Arc<Identity>,
     port: u16,
-    mut registration: Registration,
-    _own_epmd: Option<EpmdServer>,
+    registered: Registered,
     cancel: CancellationToken,
 ) {
+    let Registered { mut registration, mut own_epmd, embedded } = registered;
     let name = identity.router.name();
     loop {
         tokio::select! {
@@ -128,6 +143,7 @@ async fn stay_registered(
             () = registration.lost() => log::warn!("{name}: EPMD has gone, registering again"),
         }
         let mut last_error = String::new();
+        let mut tries = 0;
         registration = loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -135,6 +151,14 @@ async fn stay_registered(
             }
             match register_once(&identity, port).await {
                 Ok(registration) => break registration,
+                Err(EpmdError::NotRunning { .. })
+                    if embedded && own_epmd.is_none() && tries >= TRIES_BEFORE_OWN =>
+                {
+                    own_epmd = EpmdServer::bind_loopback(identity.epmd.port()).await.ok();
+                    if own_epmd.is_some() {
+                        log::warn!("{name}: EPMD doesn't return: running our own");
+                    }
+                }
                 // Once per cause, for as long as it lasts.
                 Err(error) if error.to_string() != last_error => {
                     log::warn!("{name}: not registered: {error}");
@@ -142,6 +166,7 @@ async fn stay_registered(
                 }
                 Err(_) => {}
             }
+            tries += 1;
         };
         log::info!("{name}: registered again");
     }

@@ -249,6 +249,25 @@ async fn stopping_tells_monitors_why_before_the_connection_goes() {
     assert_eq!(next_term(&mut watcher).await, tuple![atom!("nodedown"), name]);
 }
 
+/// Waits for some seconds, as a node does before it believes that EPMD won't return.
+#[tokio::test]
+async fn when_the_node_with_the_embedded_epmd_ends_another_runs_the_next() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = async |name| {
+        let config = NodeConfig::new(name).unwrap().cookie(Cookie::new("c").unwrap());
+        Node::start(config.epmd_port(free)).await.unwrap()
+    };
+    let (first, _second) = (start("first@127.0.0.1").await, start("second@127.0.0.1").await);
+    first.stop().await;
+    let epmd = crate::epmd::Epmd::new(free);
+    let registered = async {
+        while !matches!(epmd.lookup("127.0.0.1", "second").await, Ok(Some(_))) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), registered).await.expect("it runs its own EPMD");
+}
+
 #[tokio::test]
 async fn a_name_in_use_is_refused_and_free_again_after_the_end() {
     let epmd = EpmdServer::bind_loopback(0).await.unwrap();
