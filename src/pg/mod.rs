@@ -11,6 +11,8 @@ mod events;
 mod legacy;
 mod members;
 mod publisher;
+#[cfg(test)]
+mod running;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -159,7 +161,8 @@ impl Pg {
         self.scope.peer_events()
     }
 
-    /// Stops the scope: our members leave all groups on other nodes. They live on.
+    /// Stops the scope: our members leave all groups on other nodes, and readers here see none any
+    /// more. The members live on.
     pub async fn stop(self) {
         self.scope.stop().await;
     }

@@ -92,6 +92,24 @@ impl<P: DataPublisher> Task<P> {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command<P>>) {
+        let stopped = self.serve(&mut commands).await;
+        self.end();
+        if let Some(done) = stopped {
+            let _ = done.send(());
+        }
+    }
+
+    /// Readers see an empty view before peers hear that the scope is gone.
+    fn end(self) {
+        self.engine.stop();
+        drop(self.process);
+    }
+
+    /// Until the scope ends; gives back who asked for it, if somebody did.
+    async fn serve(
+        &mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command<P>>,
+    ) -> Option<oneshot::Sender<()>> {
         loop {
             let next_timer = self.timers.peek().map(|Reverse((at, _))| *at);
             let timer = async {
@@ -103,16 +121,12 @@ impl<P: DataPublisher> Task<P> {
             tokio::select! {
                 received = self.process.receive() => match received {
                     Some(received) => self.take_in(received),
-                    None => return,
+                    None => return None,
                 },
                 command = commands.recv() => match command {
-                    Some(Command::Stop(done)) => {
-                        drop(self);
-                        let _ = done.send(());
-                        return;
-                    }
+                    Some(Command::Stop(done)) => return Some(done),
                     Some(command) => self.obey(command),
-                    None => return,
+                    None => return None,
                 },
                 () = timer => self.ring(),
             }
