@@ -1,9 +1,20 @@
 //! Tests of `pg` as a process of a node: what needs its task and not only the engine.
 
-use super::Pg;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Change, Event, Pg, Subscription};
 use crate::atom;
 use crate::node::{Cookie, Node, NodeConfig, Process};
+use crate::scope::Notice;
 use crate::term::Term;
+
+/// Far above what anything here takes; only a broken test waits so long.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// As many events as a subscriber may be behind.
+const BEHIND: i64 = 10_000;
 
 /// A node with an EPMD of its own on a free port.
 async fn node() -> Node {
@@ -19,6 +30,12 @@ async fn scope() -> (Node, Pg, Process) {
     (node, pg, member)
 }
 
+/// The member joins each of these groups, all in one update.
+async fn join_all(pg: &Pg, member: &Process, groups: std::ops::Range<i64>) {
+    let join = |group| Change::join(&Term::from(group), [member.pid().clone()]);
+    pg.scope.update(groups.map(join).collect()).await.unwrap();
+}
+
 #[tokio::test]
 async fn readers_see_nothing_of_a_scope_that_has_stopped() {
     let (_node, pg, member) = scope().await;
@@ -29,4 +46,38 @@ async fn readers_see_nothing_of_a_scope_that_has_stopped() {
     pg.stop().await;
     assert!(members.which_groups().is_empty());
     assert!(members.get_local_members(&1.into()).is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_costs_one_snapshot_until_it_has_caught_up() {
+    let (_node, pg, member) = scope().await;
+    let (_, mut changes) = pg.scope.subscribe(Subscription::Scope).await.unwrap();
+    join_all(&pg, &member, 0..BEHIND + 1).await;
+
+    let mut snapshots = 0;
+    for _ in 0..BEHIND + 100 {
+        match timeout(LIMIT, changes.next()).await.unwrap().unwrap() {
+            Notice::Event(_) => {}
+            Notice::Lagged(_) => snapshots += 1,
+        }
+        pg.leave(0, member.pid()).await.unwrap();
+        pg.join(0, member.pid()).await.unwrap();
+    }
+    assert_eq!(snapshots, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_is_left_out_of_the_events_before_a_fresh_snapshot() {
+    let (_node, pg, member) = scope().await;
+    let (_, mut changes) = pg.scope.subscribe(Subscription::Scope).await.unwrap();
+    let joining = tokio::spawn(async move { join_all(&pg, &member, 0..20 * BEHIND).await });
+
+    // On another thread than the scope, which has no more room now and some in the next moment.
+    let mut next = 0;
+    while let Notice::Event(event) = timeout(LIMIT, changes.next()).await.unwrap().unwrap() {
+        let Event::Join { group, .. } = event else { panic!("{event:?}") };
+        assert_eq!(group, Term::from(next));
+        next += 1;
+    }
+    joining.await.unwrap();
 }

@@ -41,7 +41,7 @@ enum Command<P: DataPublisher> {
         answer: oneshot::Sender<(P::Initial, Subscription<P>)>,
     },
     Unsubscribe(SubscriptionId),
-    /// There is room again in a subscriber's channel.
+    /// A subscriber's channel is empty again.
     Resume(SubscriptionId, mpsc::OwnedPermit<Item<P>>),
     Peers(oneshot::Sender<Vec<(Pid, Version)>>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
@@ -177,8 +177,8 @@ pub struct ScopeStopped {
 pub enum Notice<E, I> {
     /// A change.
     Event(E),
-    /// The subscriber was more than 10,000 events behind. This is how things stand now; it replaces
-    /// all it knew.
+    /// The subscriber was more than 10,000 events behind; after the last it was sent before that
+    /// comes this, how things stand now. It replaces all it knew.
     Lagged(I),
 }
 

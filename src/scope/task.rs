@@ -239,16 +239,19 @@ impl<P: DataPublisher> Task<P> {
         let mut lagged = Vec::new();
         for action in actions.drain(..) {
             if let Action::Notify { subscriber, event } = action {
-                if !self.notify(subscriber, event) {
-                    lagged.push(subscriber);
+                if !self.notify(subscriber, event)
+                    && let Some(entry) = self.subscribers.remove(&subscriber)
+                {
+                    // Gone at once: what follows here mustn't find room again behind the gap.
+                    lagged.push((subscriber, entry));
                 }
             } else {
                 self.act(action);
             }
         }
         self.actions = actions;
-        for subscriber in lagged {
-            self.suspend(subscriber);
+        for (subscriber, entry) in lagged {
+            self.suspend(subscriber, entry);
         }
     }
 
@@ -335,18 +338,19 @@ impl<P: DataPublisher> Task<P> {
         )
     }
 
-    /// A subscriber is too far behind: it gets nothing more until it has room again, then a fresh
-    /// snapshot. The waiting task ends when it has, or when the subscription is dropped.
-    fn suspend(&mut self, subscriber: SubscriberId) {
-        let Some(entry) = self.subscribers.remove(&subscriber) else { return };
+    /// A subscriber is too far behind: it gets nothing more until it has taken all it was sent, then
+    /// a fresh snapshot. So there's at most one on its way, however slow it is. The waiting task ends
+    /// when it has caught up, or when the subscription is dropped.
+    fn suspend(&mut self, subscriber: SubscriberId, entry: Subscriber<P>) {
         self.subscriptions.remove(&entry.id);
         self.handle(Input::Unsubscribe { subscriber });
         log::warn!("{}: a subscriber is {BEHIND} events behind", self.process.pid());
         self.lagging.insert(entry.id, (entry.key, entry.sender.clone()));
         let commands = self.commands.clone();
         tokio::spawn(async move {
-            let permit = entry.sender.reserve_owned().await;
-            if let (Ok(permit), Some(commands)) = (permit, commands.upgrade()) {
+            let caught_up = entry.sender.reserve_many(BEHIND).await.map(drop);
+            let permit = entry.sender.try_reserve_owned();
+            if let (Ok(()), Ok(permit), Some(commands)) = (caught_up, permit, commands.upgrade()) {
                 let _ = commands.send(Command::Resume(entry.id, permit));
             }
         });
