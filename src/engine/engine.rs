@@ -71,6 +71,8 @@ pub struct Counters {
     pub strangers: u64,
     /// Updates of peers whose local data isn't here yet; it will hold them.
     pub early: u64,
+    /// Peers dismissed because their node claimed too many others after them.
+    pub crowded_out: u64,
     /// Messages of peers with content that can't be read.
     pub unreadable: u64,
     /// Messages that neither the engine nor its publisher knows.
@@ -313,11 +315,7 @@ impl<P: DataPublisher> Engine<P> {
         // Their `Down`s came before, so there are none; but none may outlive its connection.
         let left: Vec<Pid> = self.peers.of_node(node).map(|(pid, _)| pid.clone()).collect();
         for pid in left {
-            if let Some(monitor) = self.peers.get(&pid).map(|peer| peer.monitor) {
-                self.monitors.stop(monitor, |purpose| purpose == Purpose::Peer);
-                actions.push(Action::Demonitor { id: monitor });
-            }
-            self.forget(&pid, atom!("noconnection").into(), actions);
+            self.dismiss(&pid, atom!("noconnection").into(), actions);
         }
     }
 
@@ -507,6 +505,10 @@ impl<P: DataPublisher> Engine<P> {
     }
 
     fn add_peer(&mut self, peer: Pid, label: Version, actions: &mut Vec<Action<P>>) {
+        if let Some(oldest) = self.peers.crowded_out(&peer.node).cloned() {
+            self.counters.crowded_out += 1;
+            self.dismiss(&oldest, atom!("noproc").into(), actions);
+        }
         let id = self.monitors.start(peer.clone(), Purpose::Peer);
         actions.push(Action::Monitor { id, pid: peer.clone() });
         self.peers.add(peer, id, label, self.publisher.init_local_data());
@@ -579,6 +581,15 @@ impl<P: DataPublisher> Engine<P> {
                 }
             }
         }
+    }
+
+    /// The peer isn't known any more, whether it lives or not.
+    fn dismiss(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
+        if let Some(monitor) = self.peers.get(pid).map(|peer| peer.monitor) {
+            self.monitors.stop(monitor, |purpose| purpose == Purpose::Peer);
+            actions.push(Action::Demonitor { id: monitor });
+        }
+        self.forget(pid, reason, actions);
     }
 
     /// The peer isn't known any more; its monitor has ended already.

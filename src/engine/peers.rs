@@ -11,6 +11,10 @@ use super::action::{MonitorId, TimerId};
 use super::publisher::Version;
 use crate::term::{NodeName, Pid};
 
+/// Most peers known of one node. A scope that restarts makes two for a moment; a node that claims
+/// more and more must not make us keep, watch and search them all.
+const MOST_OF_NODE: usize = 16;
+
 /// How far the exchange with a peer has come.
 #[derive(Debug)]
 pub(super) struct Peer<D> {
@@ -97,6 +101,12 @@ impl<D> Peers<D> {
 
     pub(super) fn of_node(&self, node: &NodeName) -> impl Iterator<Item = (&Pid, &Peer<D>)> {
         self.known.iter().filter(move |(pid, _)| pid.node == *node)
+    }
+
+    /// Who has to go before another peer of a node may come: the oldest, if there are many.
+    pub(super) fn crowded_out(&self, node: &NodeName) -> Option<&Pid> {
+        let oldest = self.of_node(node).min_by_key(|(_, peer)| peer.since);
+        oldest.filter(|_| self.of_node(node).count() >= MOST_OF_NODE).map(|(pid, _)| pid)
     }
 
     /// Whose data the view holds for a node.

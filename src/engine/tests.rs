@@ -415,6 +415,20 @@ fn of_two_processes_of_one_node_the_older_is_shown_again_if_the_younger_ends() {
 }
 
 #[test]
+fn of_the_processes_a_node_claims_to_be_the_scope_only_the_youngest_few_are_known() {
+    let mut engine = engine();
+    for id in 1..=100 {
+        engine.hear(&pid("a", id), discover(&pid("a", id), 2));
+        engine.hear(&pid("a", id), local_data(&pid("a", id), 2, load(id.into())));
+    }
+    let known: Vec<u32> = engine.peers().map(|peer| peer.pid.id).collect();
+    assert_eq!(known, (85..=100).collect::<Vec<_>>());
+    assert_eq!(engine.monitors().count(), 16);
+    assert_eq!(engine.seen(), [("a", 100)]);
+    assert_eq!(engine.counters().crowded_out, 84);
+}
+
+#[test]
 fn a_peer_of_a_restarted_node_is_another_peer() {
     let (mut engine, a) = engine_with_peer(5);
     let again = Pid { creation: Creation(5), ..a.clone() };
