@@ -1,10 +1,8 @@
 //! Who hears of changes: subscribers in this process by their id, processes of the cluster by the
 //! reference they got.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
-
-use rustc_hash::FxHashMap;
 
 use super::action::{MonitorId, SubscriberId};
 use crate::term::{Pid, Reference};
@@ -32,7 +30,7 @@ struct Process<K> {
 
 #[derive(Debug)]
 pub(super) struct Subscribers<K> {
-    by_key: FxHashMap<K, BTreeSet<Subscriber>>,
+    by_key: HashMap<K, BTreeSet<Subscriber>>,
     own: BTreeMap<SubscriberId, K>,
     processes: BTreeMap<u64, Process<K>>,
     by_reference: BTreeMap<Reference, u64>,
@@ -42,7 +40,7 @@ pub(super) struct Subscribers<K> {
 impl<K> Default for Subscribers<K> {
     fn default() -> Self {
         Self {
-            by_key: FxHashMap::default(),
+            by_key: HashMap::default(),
             own: BTreeMap::new(),
             processes: BTreeMap::new(),
             by_reference: BTreeMap::new(),

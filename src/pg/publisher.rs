@@ -10,9 +10,8 @@
 //!
 //! Source: `pg`, OTP 29.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::legacy;
 use super::members::{Groups, Members, Origin};
@@ -102,7 +101,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct View {
     members: Members,
-    watched: FxHashMap<Pid, Watched>,
+    watched: HashMap<Pid, Watched>,
 }
 
 impl View {
@@ -117,7 +116,7 @@ impl View {
 struct Watched {
     monitor: MonitorId,
     /// How often it's in each group.
-    groups: FxHashMap<Term, usize>,
+    groups: HashMap<Term, usize>,
 }
 
 impl DataPublisher for PgPublisher {
@@ -137,7 +136,7 @@ impl DataPublisher for PgPublisher {
     }
 
     fn init_global_view(&mut self, _scope: &Atom) -> View {
-        View { members: self.members.clone(), watched: FxHashMap::default() }
+        View { members: self.members.clone(), watched: HashMap::default() }
     }
 
     fn stop_global_view(&mut self, view: View) {
@@ -307,7 +306,7 @@ impl View {
         for pid in pids {
             let watched = self.watched.entry(pid.clone()).or_insert_with(|| Watched {
                 monitor: effects.monitor(pid),
-                groups: FxHashMap::default(),
+                groups: HashMap::default(),
             });
             *watched.groups.entry(group.clone()).or_default() += 1;
         }
