@@ -299,7 +299,8 @@ impl Members {
     fn shard(&self, group: &Term) -> &Shard {
         let mut hasher = FxHasher::default();
         group.hash(&mut hasher);
-        // Colliding names only share a lock. Bits from the middle: the maps inside use the low and the highest ones.
+        // Colliding names only share a lock. Bits from the middle: the maps inside use the low and
+        // the highest ones.
         &self.0[(hasher.finish() >> 32) as usize % SHARDS]
     }
 }
