@@ -8,13 +8,14 @@ use data_publisher::pg::{Event, Pg};
 use data_publisher::term::Term;
 use data_publisher::{atom, tuple};
 
-use super::{BOTH, erl, on_each_release, rust_node, wait_members};
+use super::{BOTH, Seen, erl, on_each_release, rust_node, wait_members};
 use crate::support::{Otp, SOON, wait_eval, wait_until};
 
 on_each_release! {
     a_rust_member_is_seen_within_100_ms_gets_messages_and_vanishes
     each_side_hears_of_the_others_joins_and_leaves
     a_scope_that_is_killed_and_restarted_is_whole_again
+    groups_that_differ_by_the_sign_of_zero_kill_no_scope
 }
 
 /// What is promised to take at most 100 ms.
@@ -161,5 +162,29 @@ async fn a_scope_that_is_killed_and_restarted_is_whole_again(otp: Otp) -> Result
         rust.stop().await;
         wait_eval(&a, "{probe:view(pg), nodes(connected)}", "{[],[]}", SOON).await?;
     }
+    a.finish().await
+}
+
+/// Before OTP 27 `0.0 =:= -0.0`: a scope that is told of both dies of the second leave.
+async fn groups_that_differ_by_the_sign_of_zero_kill_no_scope(otp: Otp) -> Result<()> {
+    let (epmd, a) = erl(otp).await?;
+    a.eval("probe:start_scope(pg), ok").await?;
+    let rust = rust_node("r", &epmd, Seen::Visible).await?;
+    let pg = Pg::start(&rust, atom!("pg"))?;
+    let worker = rust.spawn();
+    let named = |zero: f64| Some(tuple![atom!("g"), Term::float_of(zero)?]);
+    let groups = [named(0.0).context("0.0")?, named(-0.0).context("-0.0")?];
+    for name in &groups {
+        pg.join(name, worker.pid()).await?;
+    }
+    rust.connect("a@127.0.0.1").await?;
+    wait_eval(&a, "[length(Pids) || {_, Pids} <- probe:view(pg)]", "[2]", SOON).await?;
+    for name in &groups {
+        assert!(pg.leave(name, worker.pid()).await?);
+    }
+    wait_eval(&a, "probe:view(pg)", "[]", SOON).await?;
+    // The scope that saw it all is still the same.
+    pg.join(atom!("w"), worker.pid()).await?;
+    wait_eval(&a, "length(pg:get_members(w))", "1", SOON).await?;
     a.finish().await
 }

@@ -691,7 +691,7 @@ impl<P: DataPublisher> Engine<P> {
         actions: &mut Vec<Action<P>>,
     ) -> Option<Term> {
         if let Some([update]) = request.tagged("update") {
-            let update = self.publisher.read_update(update).ok()?;
+            let update = self.publisher.read_own_update(update).ok()?;
             self.update(update, actions);
             return Some(atom!("ok").into());
         }

@@ -91,6 +91,16 @@ pub trait DataPublisher: Sized + Send + 'static {
     /// [`BadTerm`]: the peer's data counts as unknown from then on, and it's asked for all of it.
     fn read_update(&self, term: &Term) -> Result<Self::Update, BadTerm>;
 
+    /// Reads an update that a process of the cluster asks us to make to our own data, `{update,
+    /// Update}` as a call. By default as one of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTerm`]: the caller gets `{error, badarg}`.
+    fn read_own_update(&self, term: &Term) -> Result<Self::Update, BadTerm> {
+        self.read_update(term)
+    }
+
     /// Reads local data in any format that was ever sent.
     ///
     /// # Errors

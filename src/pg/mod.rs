@@ -5,6 +5,9 @@
 //! process may join several times, and leaves as often; when it ends it leaves all its groups. Each
 //! node publishes the memberships of its own processes; the view, [`Members`], is the sum of all.
 //!
+//! One thing differs from OTP: in the names of groups our own processes join, `-0.0` is `0.0`, for
+//! before OTP 27 the two are equal, and a scope there dies of a group that is two.
+//!
 //! Source: `pg`, OTP 25 to 29.
 
 mod events;
@@ -16,6 +19,7 @@ mod running;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod zero;
 
 use std::sync::Arc;
 
@@ -63,7 +67,7 @@ impl Pg {
         pids: impl Into<Pids>,
     ) -> Result<(), JoinError> {
         let pids = self.local(pids.into())?;
-        self.scope.update(vec![Change::join(&group.into(), pids)]).await?;
+        self.scope.update(vec![Change::join(&group.into(), pids).with_own_name()]).await?;
         Ok(())
     }
 
@@ -79,7 +83,7 @@ impl Pg {
         pids: impl Into<Pids>,
     ) -> Result<bool, JoinError> {
         let pids = self.local(pids.into())?;
-        Ok(self.scope.update(vec![Change::leave(&group.into(), pids)]).await?)
+        Ok(self.scope.update(vec![Change::leave(&group.into(), pids).with_own_name()]).await?)
     }
 
     /// The members of a group, and from then on each change to it. Dropping the events ends it, as

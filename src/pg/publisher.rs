@@ -58,6 +58,12 @@ impl Change {
     pub fn leave(group: &Term, pids: impl IntoIterator<Item = Pid>) -> Self {
         Self { group: group.clone(), add: Vec::new(), remove: pids.into_iter().collect() }
     }
+
+    /// The same for the group's name without negative zeros: in that form we own a group.
+    #[must_use]
+    pub(super) fn with_own_name(self) -> Self {
+        Self { group: super::zero::positive(&self.group), ..self }
+    }
 }
 
 /// What a subscriber wants to hear of.
@@ -233,6 +239,10 @@ impl DataPublisher for PgPublisher {
             Ok(Change { group: group.clone(), add: read_pids(add)?, remove: read_pids(remove)? })
         };
         term.list()?.iter().map(read).collect()
+    }
+
+    fn read_own_update(&self, term: &Term) -> Result<Vec<Change>, BadTerm> {
+        Ok(self.read_update(term)?.into_iter().map(Change::with_own_name).collect())
     }
 
     fn read_local_data(&self, term: &Term) -> Result<Groups, BadTerm> {
