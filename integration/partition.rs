@@ -264,6 +264,13 @@ mod check {
             }
         }
         ensure!(shed == [(String::from("a"), DownReason::Slow)], "{shed:?}");
+        // It stands still further on; enough of them that one per cent is more than the very worst.
+        for round in 0_i64..200 {
+            let start = Instant::now();
+            rust.pg.join(data_publisher::tuple![round], pid).await?;
+            times.push(start.elapsed());
+            rust.pg.leave(data_publisher::tuple![round], pid).await?;
+        }
         times.sort_unstable();
         let p99 = times[times.len() * 99 / 100];
         ensure!(p99 <= Duration::from_millis(10), "of {} joins 1 % took {p99:?}", times.len());
