@@ -118,7 +118,7 @@ impl Identity {
             .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
         let _ = socket.set_nodelay(true);
         // While the place is ours there is no connection in it, so one that the peer has is dead.
-        let ours = self.router.table().is_held_by(peer, attempt);
+        let ours = self.router.table().dialling(peer, attempt);
         let on_alive = if ours { OnAlive::TakeOver } else { OnAlive::Keep };
         let cookie = self.cookie_for(peer);
         let found = handshake::dial(&mut socket, &self.us, cookie, peer, on_alive).await;

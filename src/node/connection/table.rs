@@ -39,12 +39,23 @@ pub(crate) type Outcome = watch::Receiver<Option<Result<(), ConnectError>>>;
 #[derive(Clone, Debug)]
 struct Setup {
     attempt: Attempt,
-    /// We dial; otherwise the peer does.
-    dialling: bool,
+    stage: Stage,
     /// Ends the attempt, when another takes its place.
     cancel: CancellationToken,
     /// For those who wait for a connection to this node, whichever attempt brings it.
     outcome: Arc<watch::Sender<Option<Result<(), ConnectError>>>>,
+}
+
+/// How far an attempt has come, as far as it matters to the other end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// We look for the peer, and it knows nothing of it. Whatever comes from it is welcome: told to
+    /// wait for ours, it might wait in vain.
+    Looking,
+    /// We tell it our name.
+    Dialling,
+    /// It has told us its name.
+    Serving,
 }
 
 /// The number of an attempt.
@@ -104,7 +115,7 @@ impl Table {
                 let cancel = CancellationToken::new();
                 place.insert(Place::SettingUp(Setup {
                     attempt,
-                    dialling: true,
+                    stage: Stage::Looking,
                     cancel: cancel.clone(),
                     outcome: Arc::new(outcome),
                 }));
@@ -116,7 +127,8 @@ impl Table {
     /// A node has told its name at our door.
     ///
     /// The rule for crossing dials is the BEAM's: the one by the node with the greater name counts
-    /// (`net_kernel:handle_info({accept_pending, ...})`).
+    /// (`net_kernel:handle_info({accept_pending, ...})`). But ours counts only once our name is on
+    /// its way: a BEAM told to wait for a dial that hangs in EPMD or a firewall waits for 7 s.
     pub(crate) fn knock(&self, us: &NodeName, peer: &NodeName, most: usize) -> Knock {
         let mut places = self.write();
         let attempt = places.next_attempt();
@@ -124,18 +136,18 @@ impl Table {
         let cancel = CancellationToken::new();
         let fresh = Setup {
             attempt,
-            dialling: false,
+            stage: Stage::Serving,
             cancel: cancel.clone(),
             outcome: Arc::new(watch::channel(None).0),
         };
         let admission = match places.by_name.entry(peer.clone()) {
             Entry::Occupied(mut place) => match place.get_mut() {
                 Place::Up(_) => Admission::Alive,
-                Place::SettingUp(setup) if setup.dialling && us > peer => {
+                Place::SettingUp(setup) if setup.stage == Stage::Dialling && us > peer => {
                     return Knock::Refuse(Refusal::Nok);
                 }
                 Place::SettingUp(setup) => {
-                    let crossing = setup.dialling;
+                    let crossing = setup.stage == Stage::Dialling;
                     setup.cancel.cancel();
                     *setup = Setup { outcome: setup.outcome.clone(), ..fresh };
                     if crossing { Admission::OkSimultaneous } else { Admission::Ok }
@@ -150,11 +162,15 @@ impl Table {
         Knock::Admit(admission, attempt, cancel)
     }
 
-    /// Whether an attempt has the place of this node.
-    pub(crate) fn is_held_by(&self, peer: &NodeName, attempt: Attempt) -> bool {
-        let places = self.read();
-        let place = places.by_name.get(peer);
-        matches!(place, Some(Place::SettingUp(setup)) if setup.attempt == attempt)
+    /// A dial is about to tell our name. `false` when another attempt has its place.
+    pub(crate) fn dialling(&self, peer: &NodeName, attempt: Attempt) -> bool {
+        match self.write().by_name.get_mut(peer) {
+            Some(Place::SettingUp(setup)) if setup.attempt == attempt => {
+                setup.stage = Stage::Dialling;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// An attempt has failed. Those who wait for it hear of it, unless another has its place.
@@ -209,7 +225,7 @@ impl Table {
         let mut places = self.write();
         let setup = Setup {
             attempt,
-            dialling: false,
+            stage: Stage::Serving,
             cancel: CancellationToken::new(),
             outcome: Arc::new(watch::channel(None).0),
         };
@@ -220,7 +236,7 @@ impl Table {
             }
             Entry::Occupied(mut place) => match place.get_mut() {
                 // Our own dial of the very last moment would only be told `alive`.
-                Place::SettingUp(held) if held.dialling => {
+                Place::SettingUp(held) if held.stage != Stage::Serving => {
                     held.cancel.cancel();
                     *held = Setup { outcome: held.outcome.clone(), ..setup };
                     true
@@ -257,12 +273,14 @@ mod tests {
     #[test]
     fn of_two_crossing_dials_the_greater_names_counts() {
         let table = Table::default();
-        let Claim::Dial(..) = table.claim(&name("b@h")) else { panic!("the place was free") };
+        let Claim::Dial(attempt, ..) = table.claim(&name("b@h")) else { panic!("was free") };
+        assert!(table.dialling(&name("b@h"), attempt));
         let knock = table.knock(&name("a@h"), &name("b@h"), 9);
         assert!(matches!(knock, Knock::Admit(Admission::OkSimultaneous, ..)), "{knock:?}");
 
         let table = Table::default();
-        let Claim::Dial(..) = table.claim(&name("b@h")) else { panic!("the place was free") };
+        let Claim::Dial(attempt, ..) = table.claim(&name("b@h")) else { panic!("was free") };
+        assert!(table.dialling(&name("b@h"), attempt));
         let knock = table.knock(&name("c@h"), &name("b@h"), 9);
         assert!(matches!(knock, Knock::Refuse(Refusal::Nok)), "{knock:?}");
     }
@@ -279,6 +297,16 @@ mod tests {
         assert!(outcome.borrow().is_none(), "who dialled waits for the winner");
         table.fail(&peer, winner, ConnectError::Timeout { node: peer.clone() });
         assert!(outcome.borrow().is_some());
+    }
+
+    #[test]
+    fn nobody_is_told_to_wait_for_a_dial_that_has_not_told_our_name() {
+        let table = Table::default();
+        let Claim::Dial(lost, cancel, _) = table.claim(&name("b@h")) else { panic!("was free") };
+        let knock = table.knock(&name("c@h"), &name("b@h"), 9);
+        assert!(matches!(knock, Knock::Admit(Admission::Ok, ..)), "{knock:?}");
+        assert!(cancel.is_cancelled());
+        assert!(!table.dialling(&name("b@h"), lost));
     }
 
     #[test]
