@@ -8,7 +8,9 @@
 //! questions a second find any new node, however many there are.
 //!
 //! A node that can't be reached is tried again after 1 s doubling to 30 s, give or take a fifth, so
-//! that a cluster that comes back isn't met by everybody at once.
+//! that a cluster that comes back isn't met by everybody at once. So is one whose connections don't
+//! hold: to come and go many times a second would be an attack. A node that is gone for a day is
+//! forgotten, unless it's a seed: where names are used once, most of those known would be dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +31,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASKED_AT_ONCE: usize = 4;
 /// How many nodes are remembered; far above what a full mesh can be.
 const MOST_NODES: usize = 1024;
+/// A connection that lasted so long was a good one: when it's lost, the node is dialled at once.
+const HELD: Duration = Duration::from_secs(5);
+/// A node that is gone for so long is forgotten if another is heard of and there's no room.
+const LONG_GONE: Duration = Duration::from_secs(10 * 60);
+/// A node that is gone for so long is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the search. Its task ends with the node.
 pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool) {
@@ -37,7 +45,7 @@ pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool) {
     let mut known = Known::default();
     for seed in seeds {
         if seed != *node.name() {
-            known.0.insert(seed, Place::to_dial());
+            known.0.insert(seed, Peer::new(Instant::now(), true));
         }
     }
     // A weak hold: the search must not keep a dropped node alive.
@@ -65,25 +73,62 @@ enum Found {
 }
 
 #[derive(Default)]
-struct Known(BTreeMap<NodeName, Place>);
+struct Known(BTreeMap<NodeName, Peer>);
 
 #[derive(Debug)]
+struct Peer {
+    place: Place,
+    /// What is waited before the next try but one.
+    pause: Duration,
+    /// When it came up last, or went; else when it was heard of.
+    seen: Instant,
+    seed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Place {
     Up,
-    Dialling {
-        pause: Duration,
-    },
+    Dialling,
     Waiting {
         until: Instant,
-        pause: Duration,
     },
     /// Disconnected on purpose: only the other end brings it back.
     Left,
 }
 
-impl Place {
-    fn to_dial() -> Self {
-        Self::Waiting { until: Instant::now(), pause: FIRST_PAUSE }
+impl Peer {
+    /// One to be dialled now.
+    fn new(now: Instant, seed: bool) -> Self {
+        Self { place: Place::Waiting { until: now }, pause: Duration::ZERO, seen: now, seed }
+    }
+
+    fn up(&mut self, now: Instant) {
+        self.place = Place::Up;
+        self.seen = now;
+    }
+
+    fn down(&mut self, now: Instant, on_purpose: bool) {
+        if now >= self.seen + HELD {
+            self.pause = Duration::ZERO;
+        }
+        self.seen = now;
+        if on_purpose {
+            self.place = Place::Left;
+        } else {
+            self.wait(now, Duration::ZERO);
+        }
+    }
+
+    fn wait(&mut self, now: Instant, least: Duration) {
+        let pause = self.pause.max(least);
+        self.place = Place::Waiting { until: now + pause.mul_f64(rand::random_range(0.8..1.2)) };
+        self.pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+    }
+
+    /// Whether it has been gone for so long and isn't to be kept in any case.
+    fn is_gone_for(&self, time: Duration, now: Instant) -> bool {
+        let here = matches!(self.place, Place::Up | Place::Dialling);
+        !self.seed && !here && now >= self.seen + time
     }
 }
 
@@ -120,50 +165,56 @@ impl Search {
         match event {
             NodeEvent::Up { node, .. } => {
                 self.ask(&node);
-                self.known.0.insert(node, Place::Up);
+                let now = Instant::now();
+                self.known.make_room(now, Duration::ZERO);
+                self.known.0.entry(node).or_insert_with(|| Peer::new(now, false)).up(now);
             }
             NodeEvent::Down { node, reason } => {
-                let place = match reason {
-                    DownReason::Disconnected | DownReason::Stopped => Place::Left,
-                    _ => Place::to_dial(),
-                };
-                self.known.0.insert(node, place);
+                let on_purpose = matches!(reason, DownReason::Disconnected | DownReason::Stopped);
+                if let Some(peer) = self.known.0.get_mut(&node) {
+                    peer.down(Instant::now(), on_purpose);
+                }
             }
         }
     }
 
     fn dialled(&mut self, peer: &NodeName, result: Result<(), ConnectError>) {
-        let Some(place @ Place::Dialling { .. }) = self.known.0.get_mut(peer) else { return };
-        let Place::Dialling { pause } = *place else { return };
+        let Some(known) = self.known.0.get_mut(peer) else { return };
+        if known.place != Place::Dialling {
+            return;
+        }
+        let now = Instant::now();
         if let Err(error) = result {
-            if pause == FIRST_PAUSE {
+            if known.pause <= FIRST_PAUSE {
                 log::info!("{peer}: {error}; trying again");
             }
-            let until = Instant::now() + pause.mul_f64(rand::random_range(0.8..1.2));
-            *place = Place::Waiting { until, pause: (pause * 2).min(LONGEST_PAUSE) };
+            known.wait(now, FIRST_PAUSE);
         } else {
             // `Up` is told by the event, which may be a moment later.
-            *place = Place::Waiting { until: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE };
+            known.place = Place::Waiting { until: now + FIRST_PAUSE };
         }
     }
 
     fn add(&mut self, nodes: Vec<NodeName>) {
         let Some(node) = self.node.upgrade() else { return };
+        let now = Instant::now();
         for peer in nodes {
-            if peer != *node.name() && self.known.0.len() < MOST_NODES {
-                self.known.0.entry(peer).or_insert_with(Place::to_dial);
+            let news = peer != *node.name() && !self.known.0.contains_key(&peer);
+            if news && self.known.make_room(now, LONG_GONE) {
+                self.known.0.insert(peer, Peer::new(now, false));
             }
         }
     }
 
     fn dial_those_due(&mut self) {
         let now = Instant::now();
-        for (peer, place) in &mut self.known.0 {
-            let Place::Waiting { until, pause } = *place else { continue };
+        self.known.0.retain(|_, peer| !peer.is_gone_for(FORGOTTEN, now));
+        for (peer, known) in &mut self.known.0 {
+            let Place::Waiting { until } = known.place else { continue };
             if until > now {
                 continue;
             }
-            *place = Place::Dialling { pause };
+            known.place = Place::Dialling;
             let (node, peer) = (self.node.clone(), peer.clone());
             self.tasks.spawn(async move {
                 let result = node.connect(&peer).await;
@@ -192,15 +243,26 @@ impl Search {
 
 impl Known {
     fn next_due(&self) -> Option<Instant> {
-        let due = self.0.values().filter_map(|place| match place {
-            Place::Waiting { until, .. } => Some(*until),
+        let due = self.0.values().filter_map(|peer| match peer.place {
+            Place::Waiting { until } => Some(until),
             _ => None,
         });
         due.min()
     }
 
+    /// Whether one more may be remembered, if need be instead of the one that is gone for longest,
+    /// and for `at_least` so long.
+    fn make_room(&mut self, now: Instant, at_least: Duration) -> bool {
+        if self.0.len() < MOST_NODES {
+            return true;
+        }
+        let gone = self.0.iter().filter(|(_, peer)| peer.is_gone_for(at_least, now));
+        let gone = gone.min_by_key(|(_, peer)| peer.seen).map(|(name, _)| name.clone());
+        gone.and_then(|name| self.0.remove(&name)).is_some()
+    }
+
     fn up(&self) -> impl Iterator<Item = &NodeName> {
-        self.0.iter().filter(|(_, place)| matches!(place, Place::Up)).map(|(peer, _)| peer)
+        self.0.iter().filter(|(_, peer)| peer.place == Place::Up).map(|(name, _)| name)
     }
 }
 
@@ -212,4 +274,53 @@ fn nodes_request() -> Term {
 fn read_nodes(term: &Term) -> Vec<NodeName> {
     let Ok(list) = term.list() else { return Vec::new() };
     list.iter().filter_map(|node| node.node_name().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(i: usize) -> NodeName {
+        NodeName::new(format!("n{i}@h").as_str()).unwrap()
+    }
+
+    fn waits(peer: &Peer, now: Instant) -> Duration {
+        let Place::Waiting { until } = peer.place else { panic!("{peer:?}") };
+        until - now
+    }
+
+    #[test]
+    fn a_good_connection_is_sought_at_once_and_bad_ones_ever_later() {
+        let mut now = Instant::now();
+        let mut peer = Peer::new(now, false);
+        assert_eq!(waits(&peer, now), Duration::ZERO);
+        let mut times = Vec::new();
+        for _ in 0..8 {
+            peer.up(now);
+            peer.down(now, false);
+            times.push(waits(&peer, now));
+        }
+        assert_eq!(times[0], Duration::ZERO);
+        assert!(times[3] > FIRST_PAUSE * 3 && times[7] > LONGEST_PAUSE / 2, "{times:?}");
+
+        peer.up(now);
+        now += HELD;
+        peer.down(now, false);
+        assert_eq!(waits(&peer, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn those_who_are_gone_for_long_make_room() {
+        let start = Instant::now();
+        let mut known = Known::default();
+        known.0.insert(name(0), Peer::new(start, true));
+        for i in 1..MOST_NODES {
+            assert!(known.make_room(start, LONG_GONE));
+            known.0.insert(name(i), Peer::new(start + Duration::from_secs(i as u64), false));
+        }
+        let now = start + LONG_GONE;
+        assert!(!known.make_room(now, LONG_GONE), "only the seed is gone for so long");
+        assert!(known.make_room(now + Duration::from_secs(1), LONG_GONE));
+        assert!(known.0.contains_key(&name(0)) && !known.0.contains_key(&name(1)));
+    }
 }
