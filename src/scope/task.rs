@@ -202,6 +202,8 @@ impl<P: DataPublisher> Task<P> {
                     let (pid, version) = (pid.clone(), version.clone());
                     let _ = sender.send(PeerEvent::Up { pid, version });
                 }
+                // Those who left are seen here, or while no peer comes their number would grow.
+                self.peer_events.retain(|sender| !sender.is_closed());
                 self.peer_events.push(sender);
             }
             Command::Stop(_) => {}
