@@ -40,7 +40,8 @@ pub struct Connection {
     flags: Flags,
     queue: Queue,
     closed: AtomicBool,
-    /// Ends the reader and the writer.
+    /// Ends the reader and the writer. Each ends the other, even by a panic: a socket nobody reads
+    /// freezes the peer.
     cancel: CancellationToken,
     /// Bytes received and not yet handled.
     unhandled: AtomicUsize,

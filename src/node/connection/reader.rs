@@ -18,8 +18,9 @@ pub(super) async fn run(
     connection: Arc<Connection>,
     mut socket: OwnedReadHalf,
 ) {
+    let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
-        () = connection.cancel.cancelled() => return,
+        () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
         reason = read(&router, &connection, &mut socket) => reason,
     };
     router.close(&connection, &reason);

@@ -39,8 +39,9 @@ pub(super) async fn run(
     };
     let ticker = Ticker::new(times, Instant::now());
     let mut writer = Writer { connection: &connection, socket: &mut socket, ticker };
+    let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
-        () = connection.cancel.cancelled() => return,
+        () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
         reason = writer.run() => reason,
     };
     router.close(&connection, &reason);
@@ -56,6 +57,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     async fn run(&mut self) -> DownReason {
         loop {
+            // A socket that always takes more must not keep us from seeing that the peer is dead.
+            if Instant::now() >= self.ticker.next_check()
+                && let Err(reason) = self.check().await
+            {
+                return reason;
+            }
             let next_check = self.ticker.next_check().into();
             let result = tokio::select! {
                 biased;
@@ -64,7 +71,7 @@ impl Writer<'_> {
                     Work::Failed(reason) => return reason,
                     Work::Finished => return DownReason::Stopped,
                 },
-                () = sleep_until(next_check) => self.check().await,
+                () = sleep_until(next_check) => Ok(()),
             };
             if let Err(reason) = result {
                 return reason;
