@@ -5,6 +5,7 @@
 //!
 //! As with monitors, nothing is sent under the lock.
 
+use std::collections::hash_map::Entry;
 use std::sync::Mutex;
 
 use rustc_hash::FxHashMap;
@@ -50,21 +51,22 @@ impl Links {
         self.tables().counts.get(&connection).copied().unwrap_or_default()
     }
 
-    /// Takes back a link between processes of this node, or one that the other end took back.
-    /// `true` if there was a link.
-    pub(crate) fn remove(&self, ours: &Pid, other: &Pid) -> bool {
-        self.tables().take(ours, other).is_some()
+    /// Takes back a link between processes of this node, or one that the other end took back over
+    /// the connection it goes over. `true` if there was such a link.
+    pub(crate) fn remove(&self, ours: &Pid, other: &Pid, over: Option<ConnectionId>) -> bool {
+        self.tables().take_over(ours, other, over).is_some()
     }
 
-    /// Takes back a link to another node; the id must be acknowledged. `false` if there is none.
-    pub(crate) fn start_unlink(&self, ours: &Pid, other: &Pid, id: u64) -> bool {
-        match self.tables().by_pid.get_mut(ours).and_then(|links| links.get_mut(other)) {
-            Some(link) if link.unlinking.is_none() => {
-                link.unlinking = Some(id);
-                true
-            }
-            _ => false,
+    /// Takes back a link to another node; the id must be acknowledged. Returns the connection to
+    /// say so over; `None` if there is no such link.
+    pub(crate) fn start_unlink(&self, ours: &Pid, other: &Pid, id: u64) -> Option<ConnectionId> {
+        let mut tables = self.tables();
+        let link = tables.by_pid.get_mut(ours)?.get_mut(other)?;
+        if link.unlinking.is_some() {
+            return None;
         }
+        link.unlinking = Some(id);
+        link.over
     }
 
     /// The other node has acknowledged that a link is gone.
@@ -76,13 +78,16 @@ impl Links {
         }
     }
 
-    /// The other end of a link ended. `true` if that concerns our end.
-    pub(crate) fn broken(&self, ours: &Pid, other: &Pid) -> bool {
-        self.tables().take(ours, other).is_some_and(|link| link.unlinking.is_none())
+    /// The other end of a link ended, as was said over this connection. `true` if that concerns our
+    /// end.
+    pub(crate) fn broken(&self, ours: &Pid, other: &Pid, over: Option<ConnectionId>) -> bool {
+        let taken = self.tables().take_over(ours, other, over);
+        taken.is_some_and(|link| link.unlinking.is_none())
     }
 
-    /// One of our processes has ended: the other ends of its links, each owed an exit signal.
-    pub(crate) fn process_ended(&self, pid: &Pid) -> Vec<Pid> {
+    /// One of our processes has ended: the other ends of its links, each owed an exit signal over
+    /// the connection of the link.
+    pub(crate) fn process_ended(&self, pid: &Pid) -> Vec<(Pid, Option<ConnectionId>)> {
         let mut tables = self.tables();
         let links = tables.by_pid.remove(pid).unwrap_or_default();
         for link in links.values() {
@@ -90,7 +95,7 @@ impl Links {
         }
         let mut others: Vec<_> = (links.into_iter())
             .filter(|(_, link)| link.unlinking.is_none())
-            .map(|(other, _)| other)
+            .map(|(other, link)| (other, link.over))
             .collect();
         others.sort_unstable();
         others
@@ -121,6 +126,13 @@ impl Links {
 }
 
 impl Tables {
+    /// Only a link that goes over this very connection: nobody ends another node's links, nor a
+    /// connection of the past those of the present.
+    fn take_over(&mut self, ours: &Pid, other: &Pid, over: Option<ConnectionId>) -> Option<Link> {
+        let link = self.by_pid.get(ours)?.get(other)?;
+        if link.over == over { self.take(ours, other) } else { None }
+    }
+
     fn take(&mut self, ours: &Pid, other: &Pid) -> Option<Link> {
         let links = self.by_pid.get_mut(ours)?;
         let link = links.remove(other)?;
@@ -132,8 +144,11 @@ impl Tables {
     }
 
     fn uncount(&mut self, link: Link) {
-        if let Some(count) = link.over.and_then(|over| self.counts.get_mut(&over)) {
-            *count -= 1;
+        if let Some(Entry::Occupied(mut count)) = link.over.map(|over| self.counts.entry(over)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -151,8 +166,8 @@ mod tests {
     fn an_exit_signal_after_unlink_does_not_count() {
         let links = Links::default();
         links.link(&pid(1), &pid(2), None);
-        assert!(links.start_unlink(&pid(1), &pid(2), 7));
-        assert!(!links.broken(&pid(1), &pid(2)));
+        links.start_unlink(&pid(1), &pid(2), 7);
+        assert!(!links.broken(&pid(1), &pid(2), None));
     }
 
     #[test]
@@ -162,7 +177,17 @@ mod tests {
         links.start_unlink(&pid(1), &pid(2), 7);
         links.link(&pid(1), &pid(2), None);
         links.unlink_acknowledged(&pid(1), &pid(2), 7);
-        assert!(links.broken(&pid(1), &pid(2)));
+        assert!(links.broken(&pid(1), &pid(2), None));
+    }
+
+    #[test]
+    fn a_link_ends_only_over_the_connection_it_goes_over() {
+        let links = Links::default();
+        let (over, other) = (Some(ConnectionId(2)), Some(ConnectionId(1)));
+        links.link(&pid(1), &pid(2), over);
+        assert!(!links.broken(&pid(1), &pid(2), other));
+        assert!(!links.remove(&pid(1), &pid(2), other));
+        assert!(links.broken(&pid(1), &pid(2), over));
     }
 
     #[test]
@@ -171,6 +196,6 @@ mod tests {
         links.link(&pid(1), &pid(2), Some(ConnectionId(1)));
         links.link(&pid(1), &pid(3), Some(ConnectionId(2)));
         assert_eq!(links.connection_closed(ConnectionId(1)), [(pid(1), pid(2))]);
-        assert!(links.broken(&pid(1), &pid(3)));
+        assert!(links.broken(&pid(1), &pid(3), Some(ConnectionId(2))));
     }
 }

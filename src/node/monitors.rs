@@ -162,8 +162,11 @@ impl Tables {
     }
 
     fn uncount(&mut self, watcher: &Watcher) {
-        if let Some(count) = watcher.over.and_then(|over| self.counts.get_mut(&over)) {
-            *count -= 1;
+        if let Some(Entry::Occupied(mut count)) = watcher.over.map(|over| self.counts.entry(over)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! others are held for a look-up only, never while something is sent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -187,8 +187,7 @@ impl Router {
         match signal {
             Signal::Send { to, message, .. } => {
                 let Some(pid) = self.local_target(&to) else { return Ok(()) };
-                let credit = Credit::take(connection, bytes, self.limits.unhandled)
-                    .ok_or(DownReason::Overrun)?;
+                let credit = self.credit(connection, bytes)?;
                 let origin = Origin::Connection(connection.clone());
                 self.deliver(&pid, message, origin, Some(credit));
             }
@@ -199,6 +198,8 @@ impl Router {
                 self.monitors.unwatch(&reference, Some(connection.id()));
             }
             Signal::MonitorExit { reference, reason, .. } => {
+                // Or the connection could go and come back between the two, and the `Down` be late.
+                let _transition = self.transition();
                 if let Some(held) = self.monitors.release_over(&reference, connection.id()) {
                     self.deliver_down(reference, held, reason);
                 }
@@ -208,33 +209,27 @@ impl Router {
                 if from.node != *connection.peer() {
                     return Err(DownReason::BadFrame(format!("a link from {from}")));
                 }
-                if self.is_alive(&to) {
-                    let over = connection.id();
-                    self.links.link(&to, &from, Some(over));
-                    if self.links.count(over) > self.limits.watches {
-                        return Err(DownReason::TooManyWatches);
-                    }
-                } else {
-                    let reason = atom!("noproc").into();
-                    let exit = Signal::Exit { from: to, to: from, reason };
-                    let _ = self.push_signal(connection, &exit);
-                }
+                self.linked_by_peer(connection, from, to)?;
             }
             Signal::Unlink { id, from, to } => {
-                self.links.remove(&to, &from);
+                self.links.remove(&to, &from, Some(connection.id()));
                 // Always answered, a link or not: the peer keeps the pair until then.
                 let ack = Signal::UnlinkAck { id, from: to, to: from };
                 let _ = self.push_signal(connection, &ack);
             }
             Signal::UnlinkAck { id, from, to } => self.links.unlink_acknowledged(&to, &from, id),
             Signal::Exit { from, to, reason } => {
-                if self.links.broken(&to, &from) {
-                    self.exit_signal(&from, &to, &reason, ExitKind::Link);
+                let credit = self.credit(connection, bytes)?;
+                // As with `MonitorExit`.
+                let _transition = self.transition();
+                if self.links.broken(&to, &from, Some(connection.id())) {
+                    self.exit_signal(&from, &to, &reason, ExitKind::Link, Some(credit));
                 }
             }
             Signal::Exit2 { from, to, reason } => {
                 if let Some(to) = self.local_target(&to) {
-                    self.exit_signal(&from, &to, &reason, ExitKind::Sent);
+                    let credit = self.credit(connection, bytes)?;
+                    self.exit_signal(&from, &to, &reason, ExitKind::Sent, Some(credit));
                 }
             }
             Signal::SpawnRequest { reference, from, .. } => {
@@ -245,6 +240,36 @@ impl Router {
             // We never ask a node to spawn, and our processes' group leader is their own affair.
             Signal::SpawnReply { .. } | Signal::GroupLeader { .. } => {}
         }
+        Ok(())
+    }
+
+    /// What a signal takes up in a mailbox, held against its connection.
+    fn credit(&self, connection: &Arc<Connection>, bytes: usize) -> Result<Credit, DownReason> {
+        Credit::take(connection, bytes, self.limits.unhandled).ok_or(DownReason::Overrun)
+    }
+
+    fn linked_by_peer(
+        &self,
+        connection: &Arc<Connection>,
+        from: Pid,
+        to: Pid,
+    ) -> Result<(), DownReason> {
+        let over = connection.id();
+        if self.is_alive(&to) {
+            self.links.link(&to, &from, Some(over));
+            if self.links.count(over) > self.limits.watches {
+                return Err(DownReason::TooManyWatches);
+            }
+            // Either may have ended before the link was there, and then nobody broke it.
+            if connection.is_closed() {
+                self.links.remove(&to, &from, Some(over));
+            }
+            if self.is_alive(&to) || !self.links.remove(&to, &from, Some(over)) {
+                return Ok(());
+            }
+        }
+        let exit = Signal::Exit { from: to, to: from, reason: atom!("noproc").into() };
+        let _ = self.push_signal(connection, &exit);
         Ok(())
     }
 
@@ -271,7 +296,10 @@ impl Router {
         if self.monitors.watch(watch) > self.limits.watches {
             return Err(DownReason::TooManyWatches);
         }
-        // It may have ended before the monitor was there, and then nobody told.
+        // Either may have ended before the monitor was there, and then nobody told.
+        if connection.is_closed() {
+            self.monitors.unwatch(&reference, over);
+        }
         if !self.is_alive(&watched) && self.monitors.unwatch(&reference, over).is_some() {
             self.answer_monitor(connection, from, target, reference, atom!("noproc").into());
         }
@@ -311,7 +339,11 @@ impl Router {
 
     fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {
         if let Some((from, reply)) = refused_io(&message) {
-            let _ = self.send(Some(pid), &from.into(), &reply);
+            if from.node == self.name {
+                self.put(&from, Received::Message { term: reply, origin }, credit);
+            } else {
+                let _ = self.send(Some(pid), &from.into(), &reply);
+            }
             return;
         }
         self.put(pid, Received::Message { term: message, origin }, credit);
@@ -341,10 +373,24 @@ impl Router {
         self.processes.read().expect("no panic under this lock").contains_key(pid)
     }
 
-    /// Ends a process; a second time changes nothing.
+    /// Ends a process and those linked to it; a second time changes nothing.
     pub(crate) fn end_process(&self, pid: &Pid, reason: &Term) {
+        // Not by recursion: a chain of links may be of any length.
+        let mut ending = vec![(pid.clone(), reason.clone())];
+        while let Some((pid, reason)) = ending.pop() {
+            for (other, over) in self.end_one(&pid, &reason) {
+                if let Some(reason) = self.tell_exit(&pid, &other, over, &reason) {
+                    ending.push((other, reason));
+                }
+            }
+        }
+    }
+
+    /// Ends a process and tells all but those linked to it, which are returned, each with the
+    /// connection of the link.
+    fn end_one(&self, pid: &Pid, reason: &Term) -> Vec<(Pid, Option<ConnectionId>)> {
         let address = self.processes.write().expect("no panic under this lock").remove(pid);
-        let Some(address) = address else { return };
+        let Some(address) = address else { return Vec::new() };
         let _ = address.state.ended.set(reason.clone());
         drop(address);
         self.registry.forget(pid);
@@ -357,9 +403,7 @@ impl Router {
         for watcher in watchers {
             self.tell_down(watcher, reason);
         }
-        for other in self.links.process_ended(pid) {
-            self.tell_exit(pid, &other, reason);
-        }
+        self.links.process_ended(pid)
     }
 
     /// All processes that are alive, for the end of the node.
@@ -385,32 +429,64 @@ impl Router {
         }
     }
 
-    fn tell_exit(&self, ended: &Pid, other: &Pid, reason: &Term) {
-        if other.node == self.name {
-            if self.links.broken(other, ended) {
-                self.exit_signal(ended, other, reason, ExitKind::Link);
-            }
-        } else if let Some(connection) = self.table.up(&other.node) {
+    /// Why the other one ends now as well, if it does and is ours.
+    fn tell_exit(
+        &self,
+        ended: &Pid,
+        other: &Pid,
+        over: Option<ConnectionId>,
+        reason: &Term,
+    ) -> Option<Term> {
+        let Some(over) = over else {
+            let linked = self.links.broken(other, ended, None);
+            let judge = || self.judge_exit(ended, other, reason, ExitKind::Link, None);
+            return linked.then(judge).flatten();
+        };
+        if let Some(connection) = self.connection(&other.node, over) {
             let exit =
                 Signal::Exit { from: ended.clone(), to: other.clone(), reason: reason.clone() };
             let _ = self.push_signal(&connection, &exit);
         }
+        None
     }
 
-    fn exit_signal(&self, from: &Pid, to: &Pid, reason: &Term, kind: ExitKind) {
+    fn exit_signal(
+        &self,
+        from: &Pid,
+        to: &Pid,
+        reason: &Term,
+        kind: ExitKind,
+        credit: Option<Credit>,
+    ) {
+        if let Some(reason) = self.judge_exit(from, to, reason, kind, credit) {
+            self.end_process(to, &reason);
+        }
+    }
+
+    /// Puts an exit signal into the mailbox if the process traps them; else says why the process
+    /// ends, if it does.
+    fn judge_exit(
+        &self,
+        from: &Pid,
+        to: &Pid,
+        reason: &Term,
+        kind: ExitKind,
+        credit: Option<Credit>,
+    ) -> Option<Term> {
         let trap = {
             let processes = self.processes.read().expect("no panic under this lock");
             match processes.get(to) {
                 Some(address) => address.state.trap_exit.load(Ordering::Relaxed),
-                None => return,
+                None => return None,
             }
         };
         if reason.is_atom("kill") && kind == ExitKind::Sent {
-            self.end_process(to, &atom!("killed").into());
+            Some(atom!("killed").into())
         } else if trap {
-            self.put(to, Received::Exit { from: from.clone(), reason: reason.clone() }, None);
-        } else if !reason.is_atom("normal") {
-            self.end_process(to, reason);
+            self.put(to, Received::Exit { from: from.clone(), reason: reason.clone() }, credit);
+            None
+        } else {
+            (!reason.is_atom("normal")).then(|| reason.clone())
         }
     }
 
@@ -436,6 +512,11 @@ impl Router {
         let alias = self.ids.reference();
         let mut aliases = self.aliases.write().expect("no panic under this lock");
         aliases.insert(alias.clone(), pid.clone());
+        drop(aliases);
+        // Of a process that has ended nobody would clear it away.
+        if !self.is_alive(pid) {
+            self.unalias(&alias);
+        }
         alias
     }
 
@@ -446,6 +527,15 @@ impl Router {
     // Monitors and links of our processes.
 
     pub(crate) fn monitor(&self, owner: &Pid, object: &Monitored) -> Reference {
+        let reference = self.start_monitor(owner, object);
+        // A process that has ended doesn't watch, and nobody would clear it away.
+        if !self.is_alive(owner) {
+            self.demonitor(&reference);
+        }
+        reference
+    }
+
+    fn start_monitor(&self, owner: &Pid, object: &Monitored) -> Reference {
         let reference = self.ids.reference();
         let target = match object {
             Monitored::Pid(pid) => PidOrName::Pid(pid.clone()),
@@ -517,6 +607,7 @@ impl Router {
         if ours == other || !self.is_alive(ours) {
             return;
         }
+        let mut over = None;
         let failed = if other.node == self.name {
             self.links.link(ours, other, None);
             self.links.link(other, ours, None);
@@ -525,31 +616,38 @@ impl Router {
             match self.table.up(&other.node) {
                 None => Some(atom!("noconnection")),
                 Some(connection) => {
-                    if !self.links.link(ours, other, Some(connection.id())) {
+                    over = Some(connection.id());
+                    if !self.links.link(ours, other, over) {
                         return;
                     }
                     let link = Signal::Link { from: ours.clone(), to: other.clone() };
                     let sent = self.push_signal(&connection, &link).is_ok();
-                    (!sent && self.links.remove(ours, other)).then(|| atom!("noconnection"))
+                    (!sent && self.links.remove(ours, other, over)).then(|| atom!("noconnection"))
                 }
             }
         };
         if let Some(reason) = failed {
-            self.links.remove(ours, other);
-            self.links.remove(other, ours);
-            self.exit_signal(other, ours, &reason.into(), ExitKind::Link);
+            self.links.remove(ours, other, None);
+            self.links.remove(other, ours, None);
+            self.exit_signal(other, ours, &reason.into(), ExitKind::Link, None);
+        } else if !self.is_alive(ours) && self.links.remove(ours, other, over) {
+            // It ended before the link was there, and then nobody broke it.
+            let noproc = atom!("noproc").into();
+            if let Some(reason) = self.tell_exit(ours, other, over, &noproc) {
+                self.end_process(other, &reason);
+            }
         }
     }
 
     pub(crate) fn unlink(&self, ours: &Pid, other: &Pid) {
         if other.node == self.name {
-            self.links.remove(ours, other);
-            self.links.remove(other, ours);
+            self.links.remove(ours, other, None);
+            self.links.remove(other, ours, None);
             return;
         }
         let id = self.next_id() as u64;
-        if self.links.start_unlink(ours, other, id)
-            && let Some(connection) = self.table.up(&other.node)
+        if let Some(over) = self.links.start_unlink(ours, other, id)
+            && let Some(connection) = self.connection(&other.node, over)
         {
             let unlink = Signal::Unlink { id, from: ours.clone(), to: other.clone() };
             let _ = self.push_signal(&connection, &unlink);
@@ -559,7 +657,7 @@ impl Router {
     /// `exit(To, Reason)`.
     pub(crate) fn exit(&self, from: &Pid, to: &Pid, reason: &Term) {
         if to.node == self.name {
-            self.exit_signal(from, to, reason, ExitKind::Sent);
+            self.exit_signal(from, to, reason, ExitKind::Sent, None);
         } else if let Some(connection) = self.table.up(&to.node) {
             let exit = Signal::Exit2 {
                 from: from.clone(),
@@ -608,7 +706,7 @@ impl Router {
     /// Closes a connection: every `Down` and exit signal it owes, then `NodeDown`; all of it before
     /// anything of the next connection to that node. A second time changes nothing.
     pub(crate) fn close(&self, connection: &Connection, reason: &DownReason) {
-        let _transition = self.transition.lock().expect("no panic under this lock");
+        let _transition = self.transition();
         self.close_locked(connection, reason);
     }
 
@@ -633,7 +731,7 @@ impl Router {
             self.deliver_down(reference, held, noconnection.clone());
         }
         for (ours, other) in self.links.connection_closed(connection.id()) {
-            self.exit_signal(&other, &ours, &noconnection, ExitKind::Link);
+            self.exit_signal(&other, &ours, &noconnection, ExitKind::Link, None);
         }
         for pid in self.node_watchers() {
             self.put(&pid, Received::NodeDown(connection.peer().clone()), None);
@@ -647,11 +745,15 @@ impl Router {
     /// A node with which we have a connection has proved that it starts anew: closes the old one
     /// and gives its place to the attempt.
     pub(crate) fn take_over(&self, peer: &NodeName, attempt: Attempt) -> bool {
-        let _transition = self.transition.lock().expect("no panic under this lock");
+        let _transition = self.transition();
         if let Some(old) = self.table.up(peer) {
             self.close_locked(&old, &DownReason::Replaced);
         }
         self.table.take_over(peer, attempt)
+    }
+
+    fn transition(&self) -> MutexGuard<'_, Transition> {
+        self.transition.lock().expect("no panic under this lock")
     }
 
     /// What `nodes()` is.
@@ -667,7 +769,7 @@ impl Router {
     // Observers of nodes.
 
     pub(crate) fn monitor_nodes(&self, pid: &Pid) {
-        let _transition = self.transition.lock().expect("no panic under this lock");
+        let _transition = self.transition();
         let mut watchers = self.node_watchers.lock().expect("no panic under this lock");
         if watchers.contains(pid) || !self.is_alive(pid) {
             return;
@@ -680,7 +782,7 @@ impl Router {
     }
 
     pub(crate) fn observe(&self) -> mpsc::UnboundedReceiver<NodeEvent> {
-        let _transition = self.transition.lock().expect("no panic under this lock");
+        let _transition = self.transition();
         let (sender, receiver) = mpsc::unbounded_channel();
         for connection in self.table.all_up() {
             let (node, visible) = (connection.peer().clone(), connection.is_visible());
