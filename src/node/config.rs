@@ -190,6 +190,22 @@ pub struct Limits {
     pub watches: usize,
 }
 
+impl Limits {
+    /// With times that clocks can add: a year is as good as for ever.
+    pub(crate) fn in_reason(mut self) -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        for time in [
+            &mut self.tick_time,
+            &mut self.tick_interval,
+            &mut self.stall_time,
+            &mut self.setup_time,
+        ] {
+            *time = (*time).clamp(Duration::from_millis(1), YEAR);
+        }
+        self
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -41,7 +41,7 @@ use connection::setup::Identity;
 use router::Router;
 
 /// A running node. Clones are the same node; it stops when the last one is dropped, politely when
-/// [`stop`](Self::stop) is called.
+/// [`stop`](Self::stop) is called. Either way its processes end, and so do their tasks.
 #[derive(Clone, Debug)]
 pub struct Node(Arc<Running>);
 
@@ -61,7 +61,7 @@ impl Node {
             Some(cookie) => cookie,
             None => Cookie::find()?,
         };
-        let router = Router::new(config.name.clone(), config.limits);
+        let router = Router::new(config.name.clone(), config.limits.in_reason());
         let epmd = crate::epmd::Epmd::new(config.epmd_port);
         let identity =
             Arc::new(Identity::new(router, config.visibility, cookie, config.cookies, epmd));
@@ -209,15 +209,18 @@ impl Node {
         self.router().ids().reference()
     }
 
-    /// Stops the node politely: its processes end with reason `shutdown`, so that other nodes get
-    /// their `DOWN`s and exit signals; then the connections close, then the name leaves EPMD. Takes
-    /// at most a second.
+    /// Stops the node politely: its name leaves EPMD and nobody connects to it any more; its
+    /// processes end with reason `shutdown`, so that other nodes get their `DOWN`s and exit signals;
+    /// then the connections close. Takes at most a second.
+    ///
+    /// For all clones: from now on nothing can be sent, [`connect`](Self::connect) fails, and
+    /// [`spawn`](Self::spawn) makes processes that have ended.
     pub async fn stop(self) {
-        let router = self.router().clone();
-        let reason = crate::atom!("shutdown").into();
-        for pid in router.processes() {
-            router.end_process(&pid, &reason);
-        }
+        // First the door: who loses us looks for us at once.
+        self.0.cancel.cancel();
+        let router = self.router();
+        router.table().stop();
+        router.end_all_processes();
         let connections = router.table().all_up();
         for connection in &connections {
             connection.queue().finish();
@@ -268,7 +271,7 @@ impl WeakNode {
     pub(crate) async fn connect(&self, peer: &NodeName) -> Result<(), ConnectError> {
         let identity = match self.0.upgrade() {
             Some(running) => running.identity.clone(),
-            None => return Err(ConnectError::Closed { node: peer.clone() }),
+            None => return Err(ConnectError::Stopped { node: peer.clone() }),
         };
         identity.connect(peer).await.map(drop)
     }
@@ -405,6 +408,12 @@ pub enum ConnectError {
     /// The node didn't answer in time.
     #[error("{node} didn't answer in time")]
     Timeout {
+        /// The name.
+        node: NodeName,
+    },
+    /// Our node has stopped.
+    #[error("this node has stopped and doesn't connect to {node}")]
+    Stopped {
         /// The name.
         node: NodeName,
     },

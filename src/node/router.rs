@@ -5,6 +5,9 @@
 //! `NodeDown`, `NodeUp` in this order and never mixed. Under it any of the others may be taken; the
 //! others are held for a look-up only, never while something is sent.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -41,20 +44,13 @@ pub(crate) struct Router {
     links: Links,
     table: Table,
     /// See the head of this file.
-    transition: Mutex<Transition>,
+    transition: Mutex<()>,
     node_watchers: Mutex<Vec<Pid>>,
     observers: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
     queued: Arc<AtomicUsize>,
     next_id: AtomicUsize,
     /// The sender of messages that no process sends; it never was alive.
     nobody: Pid,
-}
-
-/// What guards that connections come up and go down one at a time.
-#[derive(Debug, Default)]
-struct Transition {
-    /// The node has stopped: no connection comes up any more.
-    stopped: bool,
 }
 
 /// A message didn't leave.
@@ -366,6 +362,9 @@ impl Router {
     pub(crate) fn add_process(&self, address: Address) -> Pid {
         let pid = self.ids.pid();
         self.processes.write().expect("no panic under this lock").insert(pid.clone(), address);
+        if self.table.is_stopped() {
+            self.end_process(&pid, &atom!("shutdown").into());
+        }
         pid
     }
 
@@ -404,14 +403,6 @@ impl Router {
             self.tell_down(watcher, reason);
         }
         self.links.process_ended(pid)
-    }
-
-    /// All processes that are alive, for the end of the node.
-    pub(crate) fn processes(&self) -> Vec<Pid> {
-        let processes = self.processes.read().expect("no panic under this lock");
-        let mut all: Vec<_> = processes.keys().cloned().collect();
-        all.sort_unstable();
-        all
     }
 
     fn tell_down(&self, watcher: Watcher, reason: &Term) {
@@ -688,8 +679,8 @@ impl Router {
 
     /// A handshake has ended well. `false` when another attempt has the place.
     pub(crate) fn bring_up(&self, attempt: Attempt, connection: &Arc<Connection>) -> bool {
-        let transition = self.transition.lock().expect("no panic under this lock");
-        if transition.stopped || !self.table.bring_up(connection.peer(), attempt, connection) {
+        let _transition = self.transition();
+        if !self.table.bring_up(connection.peer(), attempt, connection) {
             return false;
         }
         log::info!("{}: up, creation {}", connection.peer(), connection.creation());
@@ -710,13 +701,33 @@ impl Router {
         self.close_locked(connection, reason);
     }
 
-    /// Closes all connections for good; those that are just being set up never come up.
+    /// The end of the node: closes all connections, ends all observers and processes. There will
+    /// be no others.
     pub(crate) fn stop(&self) {
-        let mut transition = self.transition.lock().expect("no panic under this lock");
-        transition.stopped = true;
+        let transition = self.transition();
+        self.table.stop();
         for connection in self.table.all_up() {
             self.close_locked(&connection, &DownReason::Stopped);
         }
+        self.observers.lock().expect("no panic under this lock").clear();
+        drop(transition);
+        self.end_all_processes();
+    }
+
+    /// Ends all processes with reason `shutdown`, in the order of their pids.
+    pub(crate) fn end_all_processes(&self) {
+        let processes = self.processes.read().expect("no panic under this lock");
+        let mut all: Vec<_> = processes.keys().cloned().collect();
+        drop(processes);
+        all.sort_unstable();
+        let reason = atom!("shutdown").into();
+        for pid in all {
+            self.end_process(&pid, &reason);
+        }
+    }
+
+    fn transition(&self) -> MutexGuard<'_, ()> {
+        self.transition.lock().expect("no panic under this lock")
     }
 
     fn close_locked(&self, connection: &Connection, reason: &DownReason) {
@@ -752,10 +763,6 @@ impl Router {
         self.table.take_over(peer, attempt)
     }
 
-    fn transition(&self) -> MutexGuard<'_, Transition> {
-        self.transition.lock().expect("no panic under this lock")
-    }
-
     /// What `nodes()` is.
     pub(crate) fn visible_nodes(&self) -> Vec<NodeName> {
         let all = self.table.all_up();
@@ -788,7 +795,12 @@ impl Router {
             let (node, visible) = (connection.peer().clone(), connection.is_visible());
             let _ = sender.send(NodeEvent::Up { node, visible });
         }
-        self.observers.lock().expect("no panic under this lock").push(sender);
+        if !self.table.is_stopped() {
+            let mut observers = self.observers.lock().expect("no panic under this lock");
+            // Those who left are seen here, or where there are no events their number would grow.
+            observers.retain(|observer| !observer.is_closed());
+            observers.push(sender);
+        }
         receiver
     }
 

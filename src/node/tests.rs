@@ -4,25 +4,26 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::connection::table::Claim;
 use super::*;
 use crate::epmd::EpmdServer;
 use crate::{atom, tuple};
 
 /// Far above what anything here takes; only a broken test waits so long.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
-struct Pair {
-    a: Node,
-    b: Node,
-    _epmd: EpmdServer,
+pub(super) struct Pair {
+    pub(super) a: Node,
+    pub(super) b: Node,
+    pub(super) _epmd: EpmdServer,
 }
 
-async fn node(name: &str, epmd: &EpmdServer) -> Node {
+pub(super) async fn node(name: &str, epmd: &EpmdServer) -> Node {
     let config = NodeConfig::new(name).unwrap().cookie(Cookie::new("c").unwrap());
     Node::start(config.epmd_port(epmd.port())).await.unwrap()
 }
 
-async fn pair() -> Pair {
+pub(super) async fn pair() -> Pair {
     let epmd = EpmdServer::bind_loopback(0).await.unwrap();
     let (a, b) = (node("a@127.0.0.1", &epmd).await, node("b@127.0.0.1", &epmd).await);
     a.connect("b@127.0.0.1").await.unwrap();
@@ -280,4 +281,72 @@ async fn a_name_in_use_is_refused_and_free_again_after_the_end() {
     assert!(matches!(error, StartError::NameTaken { .. }), "{error}");
     first.stop().await;
     Node::start(config()).await.unwrap();
+}
+
+#[tokio::test]
+async fn when_a_node_ends_so_does_all_that_waits_for_it_whoever_holds_what() {
+    for politely in [true, false] {
+        let Pair { a, b, _epmd } = pair().await;
+        let mut process = b.spawn();
+        let mut events = b.events();
+        let name = b.name().clone();
+        if politely {
+            let clone = b.clone();
+            b.stop().await;
+            let error = clone.connect(a.name()).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Stopped { .. }), "{error}");
+            assert!(clone.spawn().receive().await.is_none());
+            assert!(clone.events().next().await.is_none());
+        } else {
+            drop(b);
+        }
+        assert!(timeout(LIMIT, process.receive()).await.unwrap().is_none());
+        assert_eq!(process.exit_reason(), Some(&atom!("shutdown").into()));
+        let told = async { while events.next().await.is_some() {} };
+        timeout(LIMIT, told).await.expect("the events end");
+        let gone = async {
+            while a.nodes().contains(&name) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LIMIT, gone).await.expect("the connection closes");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_has_ended_dials_nobody() {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let there = crate::epmd::Epmd::new(epmd.port());
+    let kind = crate::epmd::NodeKind::Visible;
+    let _silent = there.register("silent", port, kind).await.unwrap();
+    let a = node("a@127.0.0.1", &epmd).await;
+    let dialling = tokio::spawn({
+        let a = a.clone();
+        async move { a.connect("silent@127.0.0.1").await }
+    });
+    let (mut dialled, _) = silent.accept().await.unwrap();
+
+    a.stop().await;
+
+    let error = timeout(LIMIT, dialling).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(error, ConnectError::Stopped { .. }), "{error}");
+    let mut all = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut dialled, &mut all);
+    let _ = timeout(LIMIT, read).await.expect("the socket closes");
+}
+
+#[tokio::test]
+async fn who_is_dialled_may_dial_us_while_we_only_look_for_it() {
+    // Of the two names ours is the greater: once it's told, the other has to wait for our dial.
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let (a, b) = (node("a@127.0.0.1", &epmd).await, node("b@127.0.0.1", &epmd).await);
+    let Claim::Dial(_, cancel, mut outcome) = b.router().table().claim(a.name()) else {
+        panic!("the place was free")
+    };
+    timeout(LIMIT, a.connect(b.name())).await.unwrap().unwrap();
+    assert!(cancel.is_cancelled());
+    let outcome = timeout(LIMIT, outcome.wait_for(Option::is_some)).await.unwrap();
+    assert!(matches!(*outcome.unwrap(), Some(Ok(()))));
 }

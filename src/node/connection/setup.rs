@@ -59,6 +59,7 @@ impl Identity {
         let mut outcome: Outcome = match self.router.table().claim(peer) {
             Claim::Up(connection) => return Ok(connection),
             Claim::Wait(outcome) => outcome,
+            Claim::Stopped => return Err(ConnectError::Stopped { node: peer.clone() }),
             Claim::Dial(attempt, cancel, outcome) => {
                 let (identity, peer) = (self.clone(), peer.clone());
                 tokio::spawn(async move {
@@ -94,6 +95,7 @@ impl Identity {
             Err(ConnectError::Handshake { source, .. })
                 if matches!(*source, HandshakeError::PeerDials { .. }) =>
             {
+                self.router.table().give_way(peer, attempt);
                 sleep_until(deadline).await;
                 late()
             }

@@ -24,6 +24,8 @@ pub(crate) struct Table(RwLock<Places>);
 struct Places {
     by_name: FxHashMap<NodeName, Place>,
     last_attempt: u64,
+    /// The node has stopped: no place is filled any more.
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -49,8 +51,8 @@ struct Setup {
 /// How far an attempt has come, as far as it matters to the other end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// We look for the peer, and it knows nothing of it. Whatever comes from it is welcome: told to
-    /// wait for ours, it might wait in vain.
+    /// We look for the peer, and it knows nothing of it; or it has told us to wait for its own dial.
+    /// Whatever comes from it is welcome: told to wait for ours, it might wait in vain.
     Looking,
     /// We tell it our name.
     Dialling,
@@ -70,6 +72,8 @@ pub(crate) enum Claim {
     Wait(Outcome),
     /// The caller has the place now and dials.
     Dial(Attempt, CancellationToken, Outcome),
+    /// No: the node has stopped.
+    Stopped,
 }
 
 /// What to do for somebody who told a name at our door.
@@ -104,6 +108,9 @@ impl Table {
     /// Somebody wants a connection to this node.
     pub(crate) fn claim(&self, peer: &NodeName) -> Claim {
         let mut places = self.write();
+        if places.stopped {
+            return Claim::Stopped;
+        }
         let attempt = places.next_attempt();
         match places.by_name.entry(peer.clone()) {
             Entry::Occupied(place) => match place.get() {
@@ -128,7 +135,8 @@ impl Table {
     ///
     /// The rule for crossing dials is the BEAM's: the one by the node with the greater name counts
     /// (`net_kernel:handle_info({accept_pending, ...})`). But ours counts only once our name is on
-    /// its way: a BEAM told to wait for a dial that hangs in EPMD or a firewall waits for 7 s.
+    /// its way, as on OTP 29: a BEAM told to wait for a dial that hangs in EPMD or in a firewall waits
+    /// for 7 s.
     pub(crate) fn knock(&self, us: &NodeName, peer: &NodeName, most: usize) -> Knock {
         let mut places = self.write();
         let attempt = places.next_attempt();
@@ -140,6 +148,9 @@ impl Table {
             cancel: cancel.clone(),
             outcome: Arc::new(watch::channel(None).0),
         };
+        if places.stopped {
+            return Knock::Refuse(Refusal::NotAllowed);
+        }
         let admission = match places.by_name.entry(peer.clone()) {
             Entry::Occupied(mut place) => match place.get_mut() {
                 Place::Up(_) => Admission::Alive,
@@ -164,13 +175,41 @@ impl Table {
 
     /// A dial is about to tell our name. `false` when another attempt has its place.
     pub(crate) fn dialling(&self, peer: &NodeName, attempt: Attempt) -> bool {
+        self.set_stage(peer, attempt, Stage::Dialling)
+    }
+
+    /// The peer has told a dial to wait for its own.
+    pub(crate) fn give_way(&self, peer: &NodeName, attempt: Attempt) {
+        self.set_stage(peer, attempt, Stage::Looking);
+    }
+
+    fn set_stage(&self, peer: &NodeName, attempt: Attempt, stage: Stage) -> bool {
         match self.write().by_name.get_mut(peer) {
             Some(Place::SettingUp(setup)) if setup.attempt == attempt => {
-                setup.stage = Stage::Dialling;
+                setup.stage = stage;
                 true
             }
             _ => false,
         }
+    }
+
+    /// The end of the node: all attempts end, and no other begins. What is up stays.
+    pub(crate) fn stop(&self) {
+        let mut places = self.write();
+        places.stopped = true;
+        places.by_name.retain(|peer, place| {
+            if let Place::SettingUp(setup) = place {
+                setup.cancel.cancel();
+                let stopped = ConnectError::Stopped { node: peer.clone() };
+                setup.outcome.send_replace(Some(Err(stopped)));
+            }
+            matches!(place, Place::Up(_))
+        });
+    }
+
+    /// Whether the node has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.read().stopped
     }
 
     /// An attempt has failed. Those who wait for it hear of it, unless another has its place.
@@ -229,6 +268,9 @@ impl Table {
             cancel: CancellationToken::new(),
             outcome: Arc::new(watch::channel(None).0),
         };
+        if places.stopped {
+            return false;
+        }
         match places.by_name.entry(peer.clone()) {
             Entry::Vacant(place) => {
                 place.insert(Place::SettingUp(setup));
@@ -270,19 +312,52 @@ mod tests {
         NodeName::new(text).unwrap()
     }
 
+    /// A place for `b@h`, of a dial that is about to tell our name.
+    fn dialling() -> (Table, Attempt) {
+        let table = Table::default();
+        let Claim::Dial(attempt, ..) = table.claim(&name("b@h")) else { panic!("was free") };
+        assert!(table.dialling(&name("b@h"), attempt));
+        (table, attempt)
+    }
+
     #[test]
     fn of_two_crossing_dials_the_greater_names_counts() {
-        let table = Table::default();
-        let Claim::Dial(attempt, ..) = table.claim(&name("b@h")) else { panic!("was free") };
-        assert!(table.dialling(&name("b@h"), attempt));
-        let knock = table.knock(&name("a@h"), &name("b@h"), 9);
+        let knock = dialling().0.knock(&name("a@h"), &name("b@h"), 9);
         assert!(matches!(knock, Knock::Admit(Admission::OkSimultaneous, ..)), "{knock:?}");
 
-        let table = Table::default();
-        let Claim::Dial(attempt, ..) = table.claim(&name("b@h")) else { panic!("was free") };
-        assert!(table.dialling(&name("b@h"), attempt));
-        let knock = table.knock(&name("c@h"), &name("b@h"), 9);
+        let knock = dialling().0.knock(&name("c@h"), &name("b@h"), 9);
         assert!(matches!(knock, Knock::Refuse(Refusal::Nok)), "{knock:?}");
+    }
+
+    #[test]
+    fn nobody_is_told_to_wait_for_a_dial_that_has_not_told_our_name() {
+        let table = Table::default();
+        let Claim::Dial(lost, cancel, _) = table.claim(&name("b@h")) else { panic!("was free") };
+        let knock = table.knock(&name("c@h"), &name("b@h"), 9);
+        assert!(matches!(knock, Knock::Admit(Admission::Ok, ..)), "{knock:?}");
+        assert!(cancel.is_cancelled());
+        assert!(!table.dialling(&name("b@h"), lost));
+    }
+
+    #[test]
+    fn a_dial_that_was_told_to_wait_lets_the_peers_own_in() {
+        let (table, attempt) = dialling();
+        table.give_way(&name("b@h"), attempt);
+        let knock = table.knock(&name("c@h"), &name("b@h"), 9);
+        assert!(matches!(knock, Knock::Admit(Admission::Ok, ..)), "{knock:?}");
+    }
+
+    #[test]
+    fn when_the_node_stops_all_attempts_end_and_no_other_begins() {
+        let table = Table::default();
+        let Claim::Dial(attempt, cancel, outcome) = table.claim(&name("b@h")) else { panic!() };
+        table.stop();
+        assert!(cancel.is_cancelled());
+        assert!(matches!(*outcome.borrow(), Some(Err(ConnectError::Stopped { .. }))));
+        assert!(matches!(table.claim(&name("b@h")), Claim::Stopped));
+        assert!(!table.take_over(&name("b@h"), attempt));
+        let knock = table.knock(&name("a@h"), &name("b@h"), 9);
+        assert!(matches!(knock, Knock::Refuse(Refusal::NotAllowed)), "{knock:?}");
     }
 
     #[test]
@@ -297,16 +372,6 @@ mod tests {
         assert!(outcome.borrow().is_none(), "who dialled waits for the winner");
         table.fail(&peer, winner, ConnectError::Timeout { node: peer.clone() });
         assert!(outcome.borrow().is_some());
-    }
-
-    #[test]
-    fn nobody_is_told_to_wait_for_a_dial_that_has_not_told_our_name() {
-        let table = Table::default();
-        let Claim::Dial(lost, cancel, _) = table.claim(&name("b@h")) else { panic!("was free") };
-        let knock = table.knock(&name("c@h"), &name("b@h"), 9);
-        assert!(matches!(knock, Knock::Admit(Admission::Ok, ..)), "{knock:?}");
-        assert!(cancel.is_cancelled());
-        assert!(!table.dialling(&name("b@h"), lost));
     }
 
     #[test]
