@@ -157,8 +157,10 @@ pub struct Limits {
     /// MiB, as `+zdbbl` has it.
     pub soft_mark: usize,
     /// Bytes queued for one peer above which it is shed: the connection closes and both sides start
-    /// over. A lone message may be larger. Default 16 MiB: 16 stopped peers then hold no more than
-    /// all queues may.
+    /// over. Messages above the soft mark don't count: they are snapshots, one for each scope when
+    /// peers meet, and a scope whose snapshot sheds its peer would never sync; `stall_time` and
+    /// `all_queues` bound them. Default 16 MiB: 16 stopped peers then hold no more than all queues
+    /// may.
     pub hard_mark: usize,
     /// Bytes queued for all peers; above it the longest queue is shed. Default 256 MiB.
     pub all_queues: usize,

@@ -16,12 +16,13 @@ use super::quiet::Quiet;
 use crate::epmd::{BindError, EpmdError, EpmdServer, NodeKind, Registration};
 use crate::node::config::Visibility;
 
-/// As OTP's `erl_epmd`: so often a lost registration is tried again, for ever.
-const REGISTER_AGAIN: Duration = Duration::from_secs(2);
+/// The pauses before a lost registration is tried again: from the first, doubling, to the longest,
+/// which is that of OTP's `erl_epmd`. For ever.
+const REGISTER_AGAIN: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// So often a lost EPMD may fail to answer before we run one: long enough for one that is being
-/// restarted.
-const TRIES_BEFORE_OWN: u32 = 3;
+/// So long a lost EPMD may fail to answer before we run one: enough for one that is being restarted.
+const BEFORE_OWN: Duration = Duration::from_secs(6);
 
 /// How long a name may be taken by a node that is dead: EPMD frees it when it sees the socket
 /// close, which may be a moment after the next start of the same node.
@@ -142,17 +143,19 @@ async fn stay_registered(
             () = cancel.cancelled() => return,
             () = registration.lost() => log::warn!("{name}: EPMD has gone, registering again"),
         }
+        let lost = Instant::now();
         let mut last_error = String::new();
-        let mut tries = 0;
+        let mut pause = REGISTER_AGAIN;
         registration = loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(REGISTER_AGAIN) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+            pause = (pause * 2).min(LONGEST_PAUSE);
             match register_once(&identity, port).await {
                 Ok(registration) => break registration,
                 Err(EpmdError::NotRunning { .. })
-                    if embedded && own_epmd.is_none() && tries >= TRIES_BEFORE_OWN =>
+                    if embedded && own_epmd.is_none() && lost.elapsed() >= BEFORE_OWN =>
                 {
                     own_epmd = EpmdServer::bind_loopback(identity.epmd.port()).await.ok();
                     if own_epmd.is_some() {
@@ -166,7 +169,6 @@ async fn stay_registered(
                 }
                 Err(_) => {}
             }
-            tries += 1;
         };
         log::info!("{name}: registered again");
     }
