@@ -8,3 +8,4 @@ mod otp;
 mod partition;
 mod support;
 mod terms;
+mod trace_live;

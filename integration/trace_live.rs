@@ -1,0 +1,53 @@
+//! The transcripts in `integration/trace` are what OTP 29 does: recorded again, they're the same.
+//!
+//! `TRACE_RECORD=1 cargo test --test integration trace_live` writes them anew.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use data_publisher::term::Term;
+
+use crate::support::{Epmd, ErlNode, Otp};
+
+#[tokio::test]
+async fn what_is_recorded_now_is_what_is_kept() -> Result<()> {
+    let epmd = Epmd::start_of(Otp::R29).await?;
+    let mut nodes = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let node = ErlNode::options(Otp::R29, name, epmd.port())
+            .connect_all_false()
+            .allow_overlapping_partitions()
+            .arguments(&["-kernel", "dist_auto_connect", "never"])
+            .start()
+            .await?;
+        node.load("erlang/test/recorder.erl").await?;
+        nodes.push(node);
+    }
+    let [a, peers @ ..] = nodes.as_slice() else { unreachable!("there are four") };
+    a.load("erlang/test/dp_names.erl").await?;
+    let peers: Vec<String> = peers.iter().map(|node| format!("'{}'", node.name())).collect();
+    let peers = peers.join(", ");
+
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/trace");
+    let records = std::env::var_os("TRACE_RECORD").is_some();
+    for case in a.eval("recorder:cases()").await?.parse::<Term>()?.list()?.iter() {
+        let value = a.peek(&format!("recorder:record({case}, [{peers}])")).await?;
+        let value: Term = value.parse()?;
+        let transcript = std::str::from_utf8(value.binary()?)?;
+        let file = directory.join(format!("{case}.txt"));
+        if records {
+            std::fs::write(&file, transcript)?;
+        }
+        let kept = std::fs::read_to_string(&file)
+            .with_context(|| format!("can't read {}", file.display()))?;
+        ensure!(
+            kept == transcript,
+            "{case}.txt isn't what OTP 29 does now.\n--- kept\n{kept}\n--- now\n{transcript}"
+        );
+    }
+
+    for node in nodes {
+        node.finish().await?;
+    }
+    Ok(())
+}
