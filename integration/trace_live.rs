@@ -40,14 +40,38 @@ async fn what_is_recorded_now_is_what_is_kept() -> Result<()> {
         }
         let kept = std::fs::read_to_string(&file)
             .with_context(|| format!("can't read {}", file.display()))?;
-        ensure!(
-            kept == transcript,
-            "{case}.txt isn't what OTP 29 does now.\n--- kept\n{kept}\n--- now\n{transcript}"
-        );
+        same(&kept, transcript).with_context(|| file.display().to_string())?;
     }
 
     for node in nodes {
         node.finish().await?;
     }
     Ok(())
+}
+
+/// The two are the same but for the order of what goes to different processes because of one message:
+/// that of the peers is that of their pids, which are others each time.
+fn same(kept: &str, now: &str) -> Result<()> {
+    let (kept, now) = (steps(kept), steps(now));
+    for (kept, now) in kept.iter().zip(&now) {
+        ensure!(kept == now, "kept is\n{}\nOTP 29 does now\n{}", kept.join("\n"), now.join("\n"));
+    }
+    ensure!(kept.len() == now.len(), "{} steps are kept, now there are {}", kept.len(), now.len());
+    Ok(())
+}
+
+/// What happens because of one message, in order for each process.
+fn steps(transcript: &str) -> Vec<Vec<&str>> {
+    transcript
+        .split("\n\n")
+        .map(|step| {
+            let mut lines: Vec<&str> = step.lines().collect();
+            lines.sort_by_key(|line| match line.trim_start().split_once(' ') {
+                Some(("out", rest)) => rest.split(' ').next(),
+                Some(("monitor", rest)) => rest.split(' ').nth(1),
+                _ => None,
+            });
+            lines
+        })
+        .collect()
 }

@@ -35,7 +35,8 @@ cases() ->
 
 %% Runs a case and gives the transcript. `Nodes` are the names of b, c and d, which have this module.
 record(Case, Nodes) ->
-    {module, _} = code:ensure_loaded(data_publisher),
+    %% Else the scope's process has to ask for them.
+    ok = code:ensure_modules_loaded([data_publisher, pg, dp_names]),
     {Pid, Monitor} = spawn_monitor(fun() -> exit({recorded, recorded(Case, Nodes)}) end),
     receive
         {'DOWN', Monitor, process, Pid, {recorded, Text}} -> Text;
@@ -158,7 +159,7 @@ play(pg_corrected) ->
     update([{g, [], [M1]}]),
     say({update, B, [{g, [], [Mb]}]}),
     say({discover, B, 1}),
-    update([{h, [M2], []}]);
+    update([{{h}, [M2], []}]);
 play(pg_local) ->
     start(pg, #{}),
     [M1, M2, M3, S] = puppets(a, 4),
@@ -171,7 +172,7 @@ play(pg_local) ->
     say({discover, B, 1}),
     say_cast({local_data, B, 1, #{}}),
     update([{g, [M3], []}]),
-    update([{h, [M3, M3], []}]),
+    update([{{h}, [M3, M3], []}]),
     [C] = puppets(c, 1),
     up(c),
     say({discover, C}),
@@ -181,10 +182,10 @@ play(pg_local) ->
     say({discover, D, 1}),
     say_cast({local_data, D, 1, #{}}),
     update([{g, [M2], []}]),
-    update([{h, [], [M3]}]),
-    update([{h, [], [M3]}]),
+    update([{{h}, [], [M3]}]),
+    update([{{h}, [], [M3]}]),
     update([{g, [], [M1, M2]}]),
-    update([{g, [], [M2]}, {h, [M1], []}]),
+    update([{g, [], [M2]}, {{h}, [M1], []}]),
     update([{g, [], [M3]}]),
     update([]);
 play(pg_death) ->
@@ -225,9 +226,15 @@ play(pg_unknown_leave) ->
     subscribe(T, scope),
     say({update, B, [{g, [Mb1], []}]}),
     say({update, B, [{g, [], [Mb1, Mb2]}]}),
-    say({update, B, [{h, [Mb2], []}, {g, [], [Mb1]}]}),
+    say({update, B, [{{h}, [Mb2], []}, {g, [], [Mb1]}]}),
     subscribe(T, {group, g}),
     update([{own, [], [M1]}]),
+    %% It's told to peers, too.
+    say({discover, B, 1}),
+    up(c),
+    [C] = puppets(c, 1),
+    say({discover, C}),
+    say_cast({sync, C, []}),
     update([{own, [M1], []}]),
     update([{own, [], [M2]}]),
     update([{own, [], [M1, M2]}]);
@@ -246,11 +253,11 @@ play(pg_order) ->
     %% Before its local data.
     say({discover, B, 1}),
     say({update, B, [{g, [Mb], []}]}),
-    say_cast({local_data, B, 1, #{g => [Mb, Mb], h => [Mb]}}),
+    say_cast({local_data, B, 1, #{g => [Mb, Mb], {h} => [Mb]}}),
     say({discover, C}),
     say({join, C, g, Mc}),
-    say({join, C, k, Mc}),
-    say({leave, C, Mc, [k]}),
+    say({join, C, {k}, Mc}),
+    say({leave, C, Mc, [{k}]}),
     say_cast({sync, C, [{g, [Mc]}]}),
     %% Local data first. It's watched, but hasn't asked for ours.
     say_cast({local_data, D, 1, #{g => [Md]}}),
@@ -268,20 +275,20 @@ play(pg_ends) ->
     up(b),
     up(c),
     say({discover, B1, 1}),
-    say_cast({local_data, B1, 1, #{g => [Mb], h => [Mb, Mb]}}),
+    say_cast({local_data, B1, 1, #{g => [Mb], {h} => [Mb, Mb]}}),
     say({discover, C1}),
     say_cast({sync, C1, [{g, [Mc]}]}),
     kill(B1),
     update([{g, [M2], []}]),
-    say({update, B1, [{h, [Mb], []}]}),
+    say({update, B1, [{{h}, [Mb], []}]}),
     say({discover, B2, 1}),
-    say_cast({local_data, B2, 1, #{h => [Mb]}}),
+    say_cast({local_data, B2, 1, #{{h} => [Mb]}}),
     down(b, 1),
     down(c, 1),
     update([{g, [], [M2]}]),
     up(b),
     say({discover, B2, 1}),
-    say_cast({local_data, B2, 1, #{h => [Mb], i => [Mb]}}),
+    say_cast({local_data, B2, 1, #{{h} => [Mb], {i} => [Mb]}}),
     up(c),
     say({discover, C1}),
     say_cast({sync, C1, [{g, [Mc]}]}),
@@ -295,24 +302,24 @@ play(pg_subscribers) ->
     {R1, #{}} = subscribe(S1, scope),
     {R2, []} = subscribe(S2, {group, g}),
     update([{g, [M], []}]),
-    update([{h, [M], []}]),
-    {R3, #{g := [M], h := [M]}} = subscribe(S1, scope),
+    update([{{h}, [M], []}]),
+    {R3, #{g := [M], {h} := [M]}} = subscribe(S1, scope),
     up(b),
-    {R4, [M]} = subscribe(Sb, {group, h}),
+    {R4, [M]} = subscribe(Sb, {group, {h}}),
     say({discover, B, 1}),
-    say_cast({local_data, B, 1, #{g => [Mb], h => [Mb]}}),
+    say_cast({local_data, B, 1, #{g => [Mb], {h} => [Mb]}}),
     ok = unsubscribe(S2, R2),
     ok = unsubscribe(S2, R2),
     update([{g, [M], []}]),
     ok = unsubscribe(S1, R1),
-    update([{h, [M], []}]),
+    update([{{h}, [M], []}]),
     subscribe(S3, {group, g}),
     subscribe(S3, {group, none}),
     kill(S3, 2),
     update([{g, [], [M]}]),
     kill(Sb),
     ok = unsubscribe(S1, R4),
-    update([{h, [], [M]}]),
+    update([{{h}, [], [M]}]),
     ok = unsubscribe(S1, R3),
     update([{g, [], [M]}]);
 play(pg_standalone) ->
@@ -326,7 +333,7 @@ play(pg_standalone) ->
     update([{g, [M], []}]),
     %% Local data isn't refused.
     say_cast({local_data, B, 1, #{g => [Mb]}}),
-    say({update, B, [{h, [Mb], []}]}),
+    say({update, B, [{{h}, [Mb], []}]}),
     update([{g, [], [M]}]),
     up_before(c),
     kill(B);
