@@ -4,8 +4,11 @@ mod cli;
 mod harness;
 mod hostile;
 mod mixed;
+mod names;
 mod otp;
 mod partition;
+#[path = "publishers/mod.rs"]
+mod publishers;
 mod support;
 mod terms;
 mod trace_live;

@@ -24,13 +24,15 @@ async fn what_is_recorded_now_is_what_is_kept() -> Result<()> {
         nodes.push(node);
     }
     let [a, peers @ ..] = nodes.as_slice() else { unreachable!("there are four") };
-    a.load("erlang/test/dp_names.erl").await?;
+    for module in ["dp_names", "recorder_cases", "recorder_walk"] {
+        a.load(&format!("erlang/test/{module}.erl")).await?;
+    }
     let peers: Vec<String> = peers.iter().map(|node| format!("'{}'", node.name())).collect();
     let peers = peers.join(", ");
 
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/trace");
     let records = std::env::var_os("TRACE_RECORD").is_some();
-    for case in a.eval("recorder:cases()").await?.parse::<Term>()?.list()?.iter() {
+    for case in a.eval("recorder_cases:cases()").await?.parse::<Term>()?.list()?.iter() {
         let value = a.peek(&format!("recorder:record({case}, [{peers}])")).await?;
         let value: Term = value.parse()?;
         let transcript = std::str::from_utf8(value.binary()?)?;

@@ -261,11 +261,7 @@ impl DataPublisher for Names {
     }
 
     /// First what goes, then what comes, each in term order.
-    fn data_diff(
-        &self,
-        old: &BTreeMap<Term, i64>,
-        new: &BTreeMap<Term, i64>,
-    ) -> Option<Vec<Op>> {
+    fn data_diff(&self, old: &BTreeMap<Term, i64>, new: &BTreeMap<Term, i64>) -> Option<Vec<Op>> {
         let gone = old.keys().filter(|name| !new.contains_key(name)).cloned().map(Op::Drop);
         let come = new.iter().filter(|(name, weight)| old.get(name) != Some(weight));
         let come = come.map(|(name, weight)| Op::Set(name.clone(), *weight));
@@ -295,8 +291,7 @@ impl DataPublisher for Names {
     }
 
     fn read_update(&self, term: &Term) -> Result<Vec<Op>, BadTerm> {
-        let read =
-            |term: &Term| term.list()?.iter().map(|op| Op::read(self.format, op)).collect();
+        let read = |term: &Term| term.list()?.iter().map(|op| Op::read(self.format, op)).collect();
         self.count(read(term))
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data_publisher::term::{Pid, Reference, Term};
+use data_publisher::term::{NodeName, Pid, Reference, Term};
 use data_publisher::{atom, list, tuple};
 
 use super::transcript::Effect;
@@ -24,6 +24,8 @@ pub(crate) struct Account {
     pub(crate) standalone: bool,
     pub(crate) own: Data,
     pub(crate) peers: BTreeMap<Pid, Peer>,
+    /// Events of nodes that have two peers: OTP's and ours since then.
+    pub(crate) overlap: BTreeMap<NodeName, (Vec<Effect>, Vec<Effect>)>,
     /// Monitors that have reported.
     pub(crate) ended: BTreeSet<Reference>,
 }
@@ -46,23 +48,42 @@ pub(crate) struct Data(Vec<(Term, Term)>);
 
 /// What a message says, whatever the dialect.
 pub(crate) enum Said {
-    Hello { peer: Pid, version: Term },
-    LocalData { peer: Pid, label: Term, data: Term },
+    Hello {
+        peer: Pid,
+        version: Term,
+    },
+    LocalData {
+        peer: Pid,
+        label: Term,
+        data: Term,
+    },
     /// An update of a peer, in the form of version 1 if it's one of `pg`.
-    Update { peer: Pid, update: Term },
+    Update {
+        peer: Pid,
+        update: Term,
+    },
     /// One of our own data.
-    Own { update: Term },
+    Own {
+        update: Term,
+    },
     /// A member of our own has ended.
-    MemberDown { pid: Pid },
-    PeerDown { peer: Pid, reference: Reference },
-    SubscriberDown { reference: Reference },
+    MemberDown {
+        pid: Pid,
+    },
+    PeerDown {
+        peer: Pid,
+        reference: Reference,
+    },
+    SubscriberDown {
+        reference: Reference,
+    },
     Other,
 }
 
 impl Account {
     pub(crate) fn new(module: Module, me: Pid, version: Term, standalone: bool) -> Self {
-        let (own, peers, ended) = Default::default();
-        Self { module, me, version, standalone, own, peers, ended }
+        let (own, peers, overlap, ended) = Default::default();
+        Self { module, me, version, standalone, own, peers, overlap, ended }
     }
 
     /// Notes what a rule must know of the message at hand.

@@ -13,9 +13,12 @@
 //! 2. An update that comes before the local data it belongs to isn't applied (`EarlyUpdate`).
 //! 3. What changes nothing isn't passed on, so no group is empty (`NothingChanged`, `EmptyGroup`).
 //!
-//! The others are of manners, and no peer of OTP 29 can tell: `ShortHello` and `OneLeaveForEachPid`
-//! spare the older releases, `NotAskedYet` saves words that nobody waits for, `DeathOfAMember` says
-//! the same in fewer, and `EndedMonitor` is what has no effect.
+//! The others are of manners, and in the end everybody knows the same: `ShortHello` and
+//! `OneLeaveForEachPid` spare the older releases, `NotAskedYet` holds back what follows on data that
+//! wasn't sent, `YoungestSpeaks` keeps a node that restarts from being shown twice, `DeathOfAMember`
+//! says the same in fewer words, and `EndedMonitor` has no effect.
+//!
+//! Not recorded is what kills OTP's engine: a message that `pg` doesn't know, a call that none does.
 //!
 //! Each rule has to be of use, or the test fails: a difference that is gone takes its rule with it.
 
@@ -29,10 +32,10 @@ mod transcript;
 
 use std::path::Path;
 
+use data_publisher::atom;
 use data_publisher::engine::Version;
 use data_publisher::pg::PgPublisher;
 use data_publisher::term::Term;
-use data_publisher::atom;
 
 use account::Module;
 use publishers::names::{Format, Names};

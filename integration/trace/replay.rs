@@ -189,13 +189,9 @@ fn normal(mut effects: Vec<Effect>) -> Vec<Effect> {
             });
         }
     }
-    let mut watched: BTreeMap<Reference, Pid> = BTreeMap::new();
     effects.sort_by_key(|effect| match effect {
         Effect::Send { to, .. } => to.to_string(),
-        Effect::Monitor { reference, pid } => {
-            watched.insert(reference.clone(), pid.clone());
-            pid.to_string()
-        }
+        Effect::Monitor { pid, .. } => pid.to_string(),
         Effect::Demonitor { reference } => reference.to_string(),
     });
     effects
