@@ -46,10 +46,8 @@ async fn each_format_reads_what_the_other_one_owns() -> Result<()> {
             wait_until("the names of a", SOON, async || {
                 let seen = view.names();
                 let of_a = seen.get(&NodeName::new("a@127.0.0.1").expect("a name"));
-                match of_a.is_some_and(|names| names.iter().eq(&expected)) {
-                    true => Ok(()),
-                    false => Err(format!("{seen:?}")),
-                }
+                let seen_all = of_a.is_some_and(|names| names.iter().eq(&expected));
+                seen_all.then_some(()).ok_or_else(|| format!("{seen:?}"))
             })
             .await?;
             assert_eq!(a.eval("dp_names:untranslated()").await?, "[]");
