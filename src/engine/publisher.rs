@@ -28,7 +28,7 @@ pub trait DataPublisher: Sized + Send + 'static {
     /// A change to one node's local data.
     type Update: Send;
     /// What readers read; made of all nodes' local data.
-    type GlobalView: Send;
+    type GlobalView: Send + Sync;
     /// The key of a subscription, `subscription()` in OTP.
     type Subscription: Clone + Eq + Hash + Send;
     /// What a new subscriber gets first, `subscribe_result()` in OTP.
@@ -36,8 +36,10 @@ pub trait DataPublisher: Sized + Send + 'static {
     /// What a subscriber gets for each change.
     type Event: Clone + Send;
 
-    /// The newest format this publisher writes.
-    fn version(&self) -> Version;
+    /// The newest format this publisher writes. Default 1.
+    fn version(&self) -> Version {
+        1.into()
+    }
 
     /// What a node owns that owns nothing.
     fn init_local_data(&self) -> Self::LocalData;

@@ -207,6 +207,11 @@ impl Process {
         self.mailbox.try_recv().ok().map(|envelope| envelope.received)
     }
 
+    /// How many messages wait in the mailbox.
+    pub(crate) fn waiting(&self) -> usize {
+        self.mailbox.len()
+    }
+
     /// Why an exit signal ended the process; `None` while it lives.
     pub fn exit_reason(&self) -> Option<&Term> {
         self.state.ended.get()
