@@ -12,6 +12,8 @@
 
 mod ready;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
