@@ -200,8 +200,8 @@ impl DataPublisher for KvPublisher {
         let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
         let put =
             changed.map(|(key, value)| Change::Put { key: key.clone(), value: value.clone() });
-        let changes: Vec<_> = delete.chain(put).collect();
-        (!changes.is_empty()).then_some(changes)
+        let all: Vec<_> = delete.chain(put).collect();
+        (!all.is_empty()).then_some(all)
     }
 
     fn new_subscription(&self, key: &Subscription, view: &View) -> Initial {

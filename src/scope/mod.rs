@@ -156,8 +156,8 @@ impl<P: DataPublisher> Scope<P> {
     /// doesn't run the scope. A node that is lost meanwhile isn't waited for, and one that comes
     /// meanwhile isn't either.
     ///
-    /// A process of the scope's name that never answers, as a standalone scope's, is waited for as
-    /// long as it lives; who doesn't want that sets a deadline.
+    /// A process of the scope's name that never answers, as a standalone scope's, is waited for
+    /// 30 s.
     ///
     /// # Errors
     ///

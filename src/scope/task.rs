@@ -125,14 +125,13 @@ impl<P: DataPublisher> Task<P> {
         after: oneshot::Sender<Legacy>,
     ) {
         let _readers = Readers(self.view().clone());
-        if let Some(before) = before {
-            if let Ok(Ok(legacy)) = tokio::time::timeout(LAST_WORD, before).await
-                && let Ok(left) = legacy.downcast::<Left<P>>()
-            {
-                let mut actions = Vec::new();
-                self.engine.restore(&left.0, &mut actions);
-                self.carry_out(actions);
-            }
+        if let Some(before) = before
+            && let Ok(Ok(legacy)) = tokio::time::timeout(LAST_WORD, before).await
+            && let Ok(left) = legacy.downcast::<Left<P>>()
+        {
+            let mut actions = Vec::new();
+            self.engine.restore(&left.0, &mut actions);
+            self.carry_out(actions);
         }
         let stopped = self.serve(&mut commands).await;
         // Readers see that it's over before peers hear that the scope is gone.
@@ -150,6 +149,7 @@ impl<P: DataPublisher> Task<P> {
     ) -> Option<oneshot::Sender<()>> {
         loop {
             let next_timer = self.timers.peek().map(|Reverse((at, _))| *at);
+            let next_timer = next_timer.into_iter().chain(self.ready.next_due()).min();
             let timer = async {
                 match next_timer {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -284,6 +284,7 @@ impl<P: DataPublisher> Task<P> {
 
     fn ring(&mut self) {
         let now = Instant::now();
+        self.ready.expire(now, &self.process);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
                 return;

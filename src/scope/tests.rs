@@ -149,6 +149,26 @@ async fn ready_does_not_wait_for_a_node_that_is_lost_meanwhile() {
 }
 
 #[tokio::test]
+async fn ready_waits_for_silent_ones_but_not_for_ever() {
+    let epmd = epmd_port();
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let silent = b.spawn();
+    b.register(atom!("load"), silent.pid()).unwrap();
+    a.connect(b.name()).await.unwrap();
+    let process = a.spawn();
+    let (answer, mut answered) = oneshot::channel();
+    let mut ready = ready::Ready::default();
+    let nodes = std::collections::BTreeSet::from([b.name().clone()]);
+    ready.wait_for(nodes, answer, (&process, &atom!("load")));
+
+    let due = ready.next_due().unwrap();
+    ready.expire(due.checked_sub(Duration::from_millis(1)).unwrap(), &process);
+    assert!(answered.try_recv().is_err() && ready.is_awaited(b.name()));
+    ready.expire(due, &process);
+    assert!(answered.try_recv().is_ok() && ready.next_due().is_none());
+}
+
+#[tokio::test]
 async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
     let node = node("a@127.0.0.1", epmd_port()).await;
     let load = start(&node);
@@ -164,7 +184,7 @@ async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
         panic!("no DOWN")
     };
     assert_eq!((reference, reason), (monitor, atom!("panic").into()));
-    assert_eq!(load.view(|view| view.len()), Err(ScopeStopped { scope: atom!("load") }));
+    assert_eq!(load.view(Loads::len), Err(ScopeStopped { scope: atom!("load") }));
     // What it choked on isn't handed on.
     let next = start(&node);
     assert!(next.update(1).await.unwrap());
