@@ -6,5 +6,6 @@ mod hostile;
 mod mixed;
 mod otp;
 mod partition;
+mod publish;
 mod support;
 mod terms;
