@@ -92,6 +92,8 @@ pub mod kv;
 pub mod node;
 pub mod pg;
 pub mod scope;
+#[cfg(feature = "serde")]
+pub mod serde;
 pub mod term;
 pub mod wire;
 
