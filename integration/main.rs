@@ -9,6 +9,7 @@ mod otp;
 mod partition;
 #[path = "publishers/mod.rs"]
 mod publishers;
+mod publish;
 mod support;
 mod terms;
 mod trace_live;

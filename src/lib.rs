@@ -46,6 +46,7 @@
 //!
 //! ```text
 //!   pg            the functions of OTP's pg; its publisher and view
+//!   kv            keys and values, each owned by a node
 //!   scope         a publisher's engine as a process of a node
 //!   kernel        net_kernel, global_name_server; the search for nodes
 //!   gen_server    call, cast, reply
@@ -87,13 +88,17 @@ pub mod engine;
 pub mod epmd;
 pub mod gen_server;
 pub mod kernel;
+pub mod kv;
 pub mod node;
 pub mod pg;
 pub mod scope;
+#[cfg(feature = "serde")]
+pub mod serde;
 pub mod term;
 pub mod wire;
 
 pub use kernel::start;
+pub use kv::Kv;
 pub use node::{Cookie, Node, NodeConfig};
 pub use pg::Pg;
 pub use scope::Scope;

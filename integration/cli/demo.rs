@@ -32,18 +32,19 @@ fn assert_told(ended: &Ended, steps: usize) {
 async fn without_erl_it_shows_nodes_of_its_own() -> Result<()> {
     let port = free_port()?;
     let none = Cli::run(port, &["demo", "--erl", "none"]).await?;
-    assert_told(&none, 3);
+    assert_told(&none, 4);
     assert_eq!(none.err, [""; 0]);
 
     // No PATH at all, hence no `erl` in it.
     let default = Cli::run(port, &["demo"]).await?;
-    assert_told(&default, 3);
+    assert_told(&default, 4);
     let text = default.out.join("\n");
     assert!(text.contains("demo3 sees demo1, demo2, demo3"), "{text}");
     assert!(text.contains("no `erl` in the PATH"), "{text}");
+    assert!(text.contains("port: #{demo1 => "), "{text}");
 
     let five = Cli::run(port, &["demo", "--nodes", "5"]).await?;
-    assert_told(&five, 3);
+    assert_told(&five, 4);
     assert!(
         five.out.join("\n").contains("demo5 sees demo1, demo2, demo3, demo4, demo5"),
         "{five:?}"
@@ -66,7 +67,7 @@ async fn with_erl_a_real_node_joins(otp: Otp) -> Result<()> {
     })
     .await?;
 
-    assert_told(&cli.end().await?, 4);
+    assert_told(&cli.end().await?, 5);
 
     wait_until("no process remains", SOON, async || {
         let left: Vec<_> = children.iter().filter(|pid| exists(**pid)).collect();
@@ -97,7 +98,7 @@ async fn an_erl_in_the_path_is_found() -> Result<()> {
     let path = erl.parent().and_then(Path::to_str).context("a folder in UTF-8")?;
     let path = format!("/no/such/folder:{path}:/usr/sbin:/usr/bin:/bin");
     let ended = Cli::command(free_port()?, &["demo"], &[("PATH", &path)])?.end().await?;
-    assert_told(&ended, 4);
+    assert_told(&ended, 5);
     Ok(())
 }
 
@@ -118,7 +119,7 @@ async fn several_at_once_do_not_meet() -> Result<()> {
     let second = Cli::start(port, &["demo", "--erl", "none"])?;
     let third = Cli::start(port, &["demo", "--erl", "none"])?;
     for demo in [first, second, third] {
-        assert_told(&demo.end().await?, 3);
+        assert_told(&demo.end().await?, 4);
     }
     Ok(())
 }

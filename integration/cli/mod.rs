@@ -3,6 +3,7 @@
 mod demo;
 mod failures;
 mod join;
+mod modules;
 mod small;
 
 use std::path::{Path, PathBuf};

@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 
 use self::{
-    cluster::{Cluster, Sight},
+    cluster::{Cluster, Host, Sight},
     model::{Member, Model, difference},
     plan::{GROUPS, Op, SLOTS, operations},
 };
@@ -189,7 +189,10 @@ impl<'a> Sequence<'a> {
     async fn stop_scope(&mut self, node: usize) -> Result<()> {
         if self.running[node] {
             self.cluster.nodes[node].stop_scope().await?;
-            self.model.scope_ended(node);
+            // A Rust scope hands its members on to the next.
+            if matches!(self.cluster.nodes[node], Host::Beam(_)) {
+                self.model.scope_ended(node);
+            }
             self.running[node] = false;
         }
         Ok(())

@@ -45,8 +45,8 @@ impl Model {
         }
     }
 
-    /// The scope on a node has ended, or the node. What it published is lost for good: neither the
-    /// BEAM's `pg` nor a new `Pg` knows who was a member.
+    /// The scope on a BEAM has ended, or any node. What it published is lost for good: a new `pg`
+    /// doesn't know who was a member.
     pub(super) fn scope_ended(&mut self, node: usize) {
         self.nodes.remove(&node);
     }

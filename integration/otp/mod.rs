@@ -72,7 +72,7 @@ fn short_limits() -> Limits {
 }
 
 /// A pid of ours as an Erlang expression that gives the pid there.
-fn erlang_pid(pid: &Pid) -> String {
+pub(crate) fn erlang_pid(pid: &Pid) -> String {
     let (node, id, serial, creation) = (&pid.node, pid.id, pid.serial, pid.creation);
     format!(
         "binary_to_term(<<131,88,119,{len},\"{node}\",{id}:32,{serial}:32,{creation}:32>>)",

@@ -10,6 +10,7 @@ use super::monitors::{Monitors, Purpose};
 use super::peers::Peers;
 use super::publisher::{DataPublisher, Effects, PeerMessage, Translated, Version, Wire};
 use super::subscribers::Subscribers;
+use super::view::{SharedView, ViewGuard};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
@@ -32,7 +33,7 @@ pub struct Engine<P: DataPublisher> {
     publisher: P,
     version: Version,
     local_data: P::LocalData,
-    view: P::GlobalView,
+    view: SharedView<P::GlobalView>,
     peers: Peers<P::LocalData>,
     /// Nodes we're connected to, and the greeting that is due there.
     nodes: BTreeMap<NodeName, Option<Greeting>>,
@@ -138,7 +139,7 @@ impl<P: DataPublisher> Engine<P> {
         Self {
             version: publisher.version(),
             local_data: publisher.init_local_data(),
-            view: publisher.init_global_view(&scope),
+            view: SharedView::new(publisher.init_global_view(&scope)),
             scope,
             me,
             options,
@@ -165,7 +166,7 @@ impl<P: DataPublisher> Engine<P> {
                 actions.push(Action::Updated { caller, changed });
             }
             Input::Subscribe { key, subscriber } => {
-                let initial = self.publisher.new_subscription(&key, &self.view);
+                let initial = self.publisher.new_subscription(&key, &self.view());
                 self.subscribers.add(subscriber, key);
                 actions.push(Action::Subscribed { subscriber, initial });
             }
@@ -173,10 +174,19 @@ impl<P: DataPublisher> Engine<P> {
         }
     }
 
-    /// Ends the engine. The local data is what a successor publishes anew, by the update
-    /// `data_diff(init_local_data(), data)`.
+    /// Takes over the local data that a predecessor of this engine has left, see
+    /// [`stop`](Self::stop): the update that makes it out of our own.
+    pub fn restore(&mut self, data: &P::LocalData, actions: &mut Vec<Action<P>>) {
+        if let Some(update) = self.publisher.data_diff(&self.local_data, data) {
+            self.update(update, actions);
+        }
+    }
+
+    /// Ends the engine. The local data is for a successor, to publish it anew.
     pub fn stop(mut self) -> P::LocalData {
-        self.publisher.stop_global_view(self.view);
+        if let Some(view) = self.view.take() {
+            self.publisher.stop_global_view(view);
+        }
         self.local_data
     }
 
@@ -196,8 +206,23 @@ impl<P: DataPublisher> Engine<P> {
     }
 
     /// What readers see.
-    pub fn view(&self) -> &P::GlobalView {
+    ///
+    /// # Panics
+    ///
+    /// When a callback has panicked on the view, or the view was taken from the readers.
+    pub fn view(&self) -> ViewGuard<'_, P::GlobalView> {
+        self.view.read().expect("the engine runs")
+    }
+
+    /// The view for readers elsewhere.
+    pub fn shared_view(&self) -> &SharedView<P::GlobalView> {
         &self.view
+    }
+
+    /// Whether somebody who runs the scope on this node has answered us: with its data, even if we
+    /// can't read that.
+    pub fn has_answered(&self, node: &NodeName) -> bool {
+        self.peers.of_node(node).any(|(_, peer)| peer.synced || peer.retry.is_some())
     }
 
     /// What this node publishes.
@@ -371,7 +396,9 @@ impl<P: DataPublisher> Engine<P> {
             monitors: &mut self.monitors,
             actions,
         };
-        match self.publisher.translate_message(message, &mut self.view, &mut effects) {
+        let publisher = &self.publisher;
+        let read = |view: &mut _| publisher.translate_message(message, view, &mut effects);
+        match self.view.change(read) {
             Translated::Drop => self.counters.unknown += 1,
             Translated::Update(update) => {
                 self.update(update, actions);
@@ -567,9 +594,10 @@ impl<P: DataPublisher> Engine<P> {
                     monitors: &mut self.monitors,
                     actions,
                 };
-                let update =
-                    self.publisher.translate_down(monitor, pid, &mut self.view, &mut effects);
-                if let Some(update) = update {
+                let publisher = &self.publisher;
+                let read =
+                    |view: &mut _| publisher.translate_down(monitor, pid, view, &mut effects);
+                if let Some(update) = self.view.change(read) {
                     self.update(update, actions);
                 }
             }
@@ -644,7 +672,10 @@ impl<P: DataPublisher> Engine<P> {
             monitors: &mut self.monitors,
             actions,
         };
-        self.publisher.update_global_view_and_notify(origin, update, &mut self.view, &mut effects);
+        let publisher = &self.publisher;
+        self.view.change(|view| {
+            publisher.update_global_view_and_notify(origin, update, view, &mut effects);
+        });
     }
 
     /// The data of `pid` was `old` and is another now, or is gone: brings the view's part of its
@@ -718,7 +749,7 @@ impl<P: DataPublisher> Engine<P> {
         let reference = self.reference(number);
         let monitor = self.monitors.start(pid.clone(), Purpose::Subscriber(number));
         actions.push(Action::Monitor { id: monitor, pid: pid.clone() });
-        let initial = self.publisher.new_subscription(&key, &self.view);
+        let initial = self.publisher.new_subscription(&key, &self.view());
         let reply = tuple![&reference, self.publisher.initial_term(&initial)];
         self.subscribers.add_process(number, key, reference, pid.clone(), monitor);
         reply

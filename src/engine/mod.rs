@@ -27,7 +27,9 @@ mod publisher;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use action::{Action, CallerId, Input, MonitorId, SubscriberId, TimerId};
 pub use engine::{Counters, Engine, EngineOptions, PeerInfo};
 pub use publisher::{DataPublisher, Effects, PeerMessage, Translated, Version, Wire};
+pub use view::{SharedView, ViewGuard};

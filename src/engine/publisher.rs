@@ -21,14 +21,49 @@ use crate::{atom, tuple};
 /// nodes that meet send each other all of it. The [`GlobalView`](Self::GlobalView) is what this
 /// node makes of its own and everybody's data, one value for each node.
 ///
-/// Source: the callbacks of `data_publisher`, OTP 29.
+/// # When what is called
+///
+/// | what happens | callbacks, in order |
+/// | --- | --- |
+/// | the scope starts | `version`, `init_local_data`, `init_global_view` |
+/// | it takes over what the one before it has left | `data_diff(ours, left)`, then as an own update |
+/// | own update | `update_local_data`; if that gives something back `update_global_view_and_notify`, then `translate_update` once for each version among the peers |
+/// | a peer introduces itself | `translate_local_data`, `hello` |
+/// | its local data comes | `read_local_data`, `data_diff(known of it, new)`, `update_global_view_and_notify` |
+/// | its update comes | `read_update`, `update_local_data` on its data, `update_global_view_and_notify` |
+/// | it's gone | `data_diff(its data, nothing)`, `update_global_view_and_notify` |
+/// | somebody subscribes | `new_subscription`, with what follows told by [`Effects::notify`] |
+/// | a process on the BEAM does, or updates | `read_subscription` and `initial_term`; `read_own_update` |
+/// | anything else comes | `translate_message` |
+/// | a process watched by [`Effects::monitor`] ends | `translate_down` |
+/// | the scope ends | `stop_global_view` |
+///
+/// "Nothing" is what `init_local_data` gives. Where `data_diff` or `update_local_data` say that there's
+/// no difference, nothing follows.
+///
+/// # What may be assumed
+///
+/// One callback runs at a time, on the scope's task: whoever waits in one keeps the scope waiting,
+/// and with it all who wait for an answer. They are functions of what they get; two nodes that
+/// apply the same updates to equal data have to arrive at equal data, or views differ for good. A
+/// callback that panics ends its scope, as a crash does on the BEAM: its process exits
+/// with reason `panic`, peers forget its data, readers are told, and the node lives on.
+///
+/// OTP's callbacks get the options the scope was started with; here they are fields of the
+/// publisher, which is a value.
+///
+/// A publisher whose data are serde types needs none of the last seven term functions, see
+/// `serde_terms!`.
+///
+/// Source: the callbacks of `data_publisher`, OTP 29. At each is said what OTP's of that name gets and
+/// gives back where that differs.
 pub trait DataPublisher: Sized + Send + 'static {
     /// What one node owns and publishes.
     type LocalData: Send;
     /// A change to one node's local data.
     type Update: Send;
     /// What readers read; made of all nodes' local data.
-    type GlobalView: Send;
+    type GlobalView: Send + Sync;
     /// The key of a subscription, `subscription()` in OTP.
     type Subscription: Clone + Eq + Hash + Send;
     /// What a new subscriber gets first, `subscribe_result()` in OTP.
@@ -36,24 +71,31 @@ pub trait DataPublisher: Sized + Send + 'static {
     /// What a subscriber gets for each change.
     type Event: Clone + Send;
 
-    /// The newest format this publisher writes.
-    fn version(&self) -> Version;
+    /// The newest format this publisher writes. Default 1. Asked once. As OTP's `version/0`.
+    fn version(&self) -> Version {
+        1.into()
+    }
 
-    /// What a node owns that owns nothing.
+    /// What a node owns that owns nothing: where we begin, and what is known of a peer before its
+    /// first word. Asked for each peer, so it has to be cheap and always the same. As OTP's
+    /// `init_local_data(Options)`.
     fn init_local_data(&self) -> Self::LocalData;
 
-    /// The view of a cluster in which nobody owns anything.
+    /// The view of a cluster in which nobody owns anything. Asked once. As OTP's
+    /// `init_global_view(Scope, Options)`.
     fn init_global_view(&mut self, scope: &Atom) -> Self::GlobalView;
 
-    /// The scope ends.
+    /// The scope ends; readers don't see the view any more. Not called after a panic. As OTP's
+    /// `stop_global_view(View)`.
     fn stop_global_view(&mut self, _view: Self::GlobalView) {}
 
     /// Applies an update to the data of one node, own or a peer's, and gives back what of it made a
     /// difference: `None` when nothing did.
     ///
     /// Only what comes back goes on, to the view, to subscribers and to peers. So a view never has
-    /// to ask whether a change is real, and a peer never hears of one that isn't. (OTP's returns
-    /// nothing; its `pg` of OTP 27 crashes when told to leave a group it doesn't know.)
+    /// to ask whether a change is real, and a peer never hears of one that isn't. (OTP's
+    /// `update_local_data(Update, LocalData)` gives back the new local data, and the whole update
+    /// goes on; a `pg` of OTP 27 crashes when told to leave a group it doesn't know.)
     fn update_local_data(
         &self,
         update: Self::Update,
@@ -62,7 +104,10 @@ pub trait DataPublisher: Sized + Send + 'static {
 
     /// Applies an update of the node `origin` to the view and tells whom it concerns.
     ///
-    /// `origin` is [`Effects::node`] for own updates.
+    /// `origin` is [`Effects::node`] for own updates. The view is locked meanwhile: what a reader sees
+    /// is either without any of the update or with all of it. As OTP's
+    /// `update_global_view_and_notify(Node, Update, Subscriptions, View)`, where the callback sends to
+    /// the subscribers itself.
     fn update_global_view_and_notify(
         &self,
         origin: &NodeName,
@@ -71,24 +116,32 @@ pub trait DataPublisher: Sized + Send + 'static {
         effects: &mut Effects<'_, Self>,
     );
 
-    /// The update that turns `old` into `new`; `None` when they say the same.
+    /// The update that turns `old` into `new`; `None` when they say the same. As OTP's
+    /// `data_diff(Old, New)`.
     fn data_diff(&self, old: &Self::LocalData, new: &Self::LocalData) -> Option<Self::Update>;
 
-    /// What a new subscriber to `key` gets first.
+    /// What a new subscriber to `key` gets first; the events of all later changes follow it without a
+    /// gap. As OTP's `new_subscription(Subscription, View)`.
     fn new_subscription(&self, key: &Self::Subscription, view: &Self::GlobalView) -> Self::Initial;
 
     /// Writes an update for peers of version `peer`, which is never above [`version`](Self::version):
-    /// who is newer reads our format. `me` is the scope's own process.
+    /// who is newer reads our format. `me` is the scope's own process. Called once for all peers of
+    /// one version. As OTP's `translate_update(MyVersion, PeerVersion, Update)`, which is called for
+    /// older peers only; here writing is the same step.
     fn translate_update(&self, me: &Pid, peer: &Version, update: &Self::Update) -> Wire;
 
-    /// Writes all local data, as [`translate_update`](Self::translate_update) does an update.
+    /// Writes all local data, as [`translate_update`](Self::translate_update) does an update. As OTP's
+    /// `translate_local_data(MyVersion, PeerVersion, LocalData)`.
     fn translate_local_data(&self, me: &Pid, peer: &Version, data: &Self::LocalData) -> Wire;
 
-    /// Reads an update in any format that was ever sent, whatever version its sender announced.
+    /// Reads an update in any format that was ever sent, whatever version its sender announced: an
+    /// OTP 29 of a newer version takes us for one of its own and sends its own format. No such
+    /// callback in OTP.
     ///
     /// # Errors
     ///
-    /// [`BadTerm`]: the peer's data counts as unknown from then on, and it's asked for all of it.
+    /// [`BadTerm`]: the peer's data counts as unknown from then on, and it's asked for all of it; at
+    /// most every 30 s.
     fn read_update(&self, term: &Term) -> Result<Self::Update, BadTerm>;
 
     /// Reads an update that a process of the cluster asks us to make to our own data, `{update,
@@ -123,7 +176,8 @@ pub trait DataPublisher: Sized + Send + 'static {
     fn event_term(&self, reference: &Reference, event: &Self::Event) -> Term;
 
     /// A message the engine doesn't know, taken out of its `$gen_cast` if it came in one: for
-    /// example the words of an older release.
+    /// example the words of an older release. As OTP's `translate_message(Message, View)`, optional
+    /// there, too.
     fn translate_message(
         &self,
         _message: &Term,
@@ -134,7 +188,7 @@ pub trait DataPublisher: Sized + Send + 'static {
     }
 
     /// A process watched by [`Effects::monitor`] is gone. What comes back is applied as an update of
-    /// our own local data.
+    /// our own local data. In OTP such a `'DOWN'` comes to `translate_message`.
     fn translate_down(
         &self,
         _monitor: MonitorId,
@@ -146,7 +200,8 @@ pub trait DataPublisher: Sized + Send + 'static {
     }
 
     /// How we introduce ourselves: to whoever runs the scope on a node (`peer` is `None`, nothing is
-    /// known of them), or to a peer that has told its version.
+    /// known of them), or to a peer that has told its version. Default `{discover, Me, Version}`, the
+    /// only form in OTP; `pg` needs another, for a scope of OTP 25 dies of it.
     fn hello(&self, me: &Pid, _peer: Option<&Version>) -> Term {
         tuple![atom!("discover"), me, self.version().0]
     }
@@ -167,8 +222,9 @@ impl From<i64> for Version {
 pub enum Wire {
     /// The part after the pid in `{update, Pid, _}` or `{local_data, Pid, Version, _}`.
     Term(Term),
-    /// Whole messages of an older dialect, in this order; OTP's `'$plain_messages'`. Those made of an
-    /// update go out plain, those made of local data as casts.
+    /// Whole messages of an older dialect, in this order; there may be none. Those made of an update
+    /// go out plain, OTP's `{'$plain_messages', Messages}`; those made of local data as casts, its
+    /// `{'$plain_message', Message}`.
     Plain(Vec<Term>),
 }
 

@@ -8,8 +8,8 @@
 //! questions a second find any new node, however many there are.
 //!
 //! A node that can't be reached is tried again after 1 s doubling to 30 s, give or take a fifth, so
-//! that a cluster that comes back isn't met by everybody at once. So is one whose connections don't
-//! hold: to come and go many times a second would be an attack. A node that is gone for a day is
+//! that a cluster that comes back isn't met by everybody at once. One whose connections don't hold is
+//! left alone for up to 2 s: to come and go many times a second would be an attack. A node that is gone for a day is
 //! forgotten, unless it's a seed: where names are used once, most of those known would be dead.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ use crate::tuple;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause after a connection that came up and didn't hold.
+const LONGEST_AFTER_UP: Duration = Duration::from_secs(2);
 /// How often connected nodes are asked whom they know, and how many of them, drawn by chance.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASKED_AT_ONCE: usize = 4;
@@ -104,6 +106,7 @@ impl Peer {
 
     fn up(&mut self, now: Instant) {
         self.place = Place::Up;
+        self.pause = self.pause.min(LONGEST_AFTER_UP);
         self.seen = now;
     }
 
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_connection_is_sought_at_once_and_bad_ones_ever_later() {
+    fn a_good_connection_is_sought_at_once_and_a_bad_one_after_a_pause() {
         let mut now = Instant::now();
         let mut peer = Peer::new(now, false);
         assert_eq!(waits(&peer, now), Duration::ZERO);
@@ -301,7 +304,7 @@ mod tests {
             times.push(waits(&peer, now));
         }
         assert_eq!(times[0], Duration::ZERO);
-        assert!(times[3] > FIRST_PAUSE * 3 && times[7] > LONGEST_PAUSE / 2, "{times:?}");
+        assert!(times[3] > FIRST_PAUSE && times[7] < LONGEST_AFTER_UP * 2, "{times:?}");
 
         peer.up(now);
         now += HELD;

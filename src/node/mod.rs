@@ -32,6 +32,7 @@ pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
 pub use process::{Monitored, Origin, Process, Received};
+pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
 
 use crate::epmd::EpmdError;

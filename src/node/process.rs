@@ -1,7 +1,7 @@
 //! A process: a pid with a mailbox, owned by whoever spawned it.
 //!
 //! There is no code behind it that could be scheduled or killed: a `Process` is a place to receive
-//! at. Dropping it is its exit with reason `normal`. An exit signal that isn't trapped ends it as on
+//! at. Dropping it is its exit with reason `normal`, in a panic with `panic`. An exit signal that isn't trapped ends it as on
 //! the BEAM: monitors and links hear of it at once, and [`Process::receive`] says `None` from then on.
 //!
 //! A mailbox has no place limit, since a reader that waited would freeze the sender's node. Its bound
@@ -207,6 +207,11 @@ impl Process {
         self.mailbox.try_recv().ok().map(|envelope| envelope.received)
     }
 
+    /// How many messages wait in the mailbox.
+    pub(crate) fn waiting(&self) -> usize {
+        self.mailbox.len()
+    }
+
     /// Why an exit signal ended the process; `None` while it lives.
     pub fn exit_reason(&self) -> Option<&Term> {
         self.state.ended.get()
@@ -273,9 +278,11 @@ impl Process {
     }
 }
 
-/// The end of a process that wasn't ended otherwise: exit with reason `normal`.
+/// The end of a process that wasn't ended otherwise: exit with reason `normal`, or `panic` if that is
+/// what it's dropped by.
 impl Drop for Process {
     fn drop(&mut self) {
-        self.router.end_process(&self.pid, &atom!("normal").into());
+        let reason = if std::thread::panicking() { atom!("panic") } else { atom!("normal") };
+        self.router.end_process(&self.pid, &reason.into());
     }
 }

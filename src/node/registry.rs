@@ -1,15 +1,24 @@
-//! Registered names: an atom for a process of this node.
+//! Registered names: an atom for a process of this node. And what each who had a name left to the
+//! next.
 
+use std::any::Any;
 use std::collections::hash_map::Entry;
-use std::sync::RwLock;
+use std::sync::{Mutex, RwLock};
 
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 
 use crate::term::{Atom, Pid};
 
 /// The names of a node's processes, each process under any number of them.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(RwLock<FxHashMap<Atom, Pid>>);
+pub(crate) struct Registry {
+    names: RwLock<FxHashMap<Atom, Pid>>,
+    legacies: Mutex<FxHashMap<Atom, oneshot::Receiver<Legacy>>>,
+}
+
+/// What one who had a name leaves to the next. As many are kept as names were ever used by scopes.
+pub(crate) type Legacy = Box<dyn Any + Send>;
 
 /// A name couldn't be registered.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -33,7 +42,7 @@ pub enum RegisterError {
 
 impl Registry {
     pub(crate) fn register(&self, name: &Atom, pid: &Pid) -> Result<(), RegisterError> {
-        match self.0.write().expect("no panic under this lock").entry(name.clone()) {
+        match self.names.write().expect("no panic under this lock").entry(name.clone()) {
             Entry::Occupied(held) => {
                 Err(RegisterError::Taken { name: name.clone(), holder: held.get().clone() })
             }
@@ -45,15 +54,26 @@ impl Registry {
     }
 
     pub(crate) fn unregister(&self, name: &Atom) -> bool {
-        self.0.write().expect("no panic under this lock").remove(name).is_some()
+        self.names.write().expect("no panic under this lock").remove(name).is_some()
     }
 
     pub(crate) fn whereis(&self, name: &Atom) -> Option<Pid> {
-        self.0.read().expect("no panic under this lock").get(name).cloned()
+        self.names.read().expect("no panic under this lock").get(name).cloned()
     }
 
     /// Forgets the names of a process that ended.
     pub(crate) fn forget(&self, pid: &Pid) {
-        self.0.write().expect("no panic under this lock").retain(|_, holder| holder != pid);
+        self.names.write().expect("no panic under this lock").retain(|_, holder| holder != pid);
+    }
+
+    /// For who has just got a name: where the one before puts what it leaves, which may be still to
+    /// come, and where this one will put its own.
+    pub(crate) fn succeed(
+        &self,
+        name: &Atom,
+    ) -> (Option<oneshot::Receiver<Legacy>>, oneshot::Sender<Legacy>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut legacies = self.legacies.lock().expect("no panic under this lock");
+        (legacies.insert(name.clone(), receiver), sender)
     }
 }

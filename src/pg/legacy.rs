@@ -112,7 +112,7 @@ fn read_leave(pids: &Term, groups: &Term) -> Result<Vec<Change>, BadTerm> {
     let groups = groups.list()?;
     if pids.len().saturating_mul(groups.len()) > MOST_LEAVES {
         return Err(BadTerm {
-            expected: "a leave of at most 1,048,576 memberships",
+            expected: "a leave of at most 1,048,576 memberships".into(),
             found: format!("{} pids and {} groups", pids.len(), groups.len()),
         });
     }

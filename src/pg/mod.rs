@@ -19,7 +19,6 @@ mod running;
 mod shape;
 #[cfg(test)]
 mod tests;
-mod zero;
 
 use std::sync::Arc;
 
@@ -160,13 +159,22 @@ impl Pg {
         self.scope.peers().await
     }
 
+    /// Resolves when every node that is connected now has answered, see [`Scope::ready`].
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn ready(&self) -> Result<(), ScopeStopped> {
+        self.scope.ready().await
+    }
+
     /// Each peer that comes or goes.
     pub fn peer_events(&self) -> PeerEvents {
         self.scope.peer_events()
     }
 
     /// Stops the scope: our members leave all groups on other nodes, and readers here see none any
-    /// more. The members live on.
+    /// more. The members live on, and those that still do join the next scope of this name anew.
     pub async fn stop(self) {
         self.scope.stop().await;
     }

@@ -62,7 +62,7 @@ impl Change {
     /// The same for the group's name without negative zeros: in that form we own a group.
     #[must_use]
     pub(super) fn with_own_name(self) -> Self {
-        Self { group: super::zero::positive(&self.group), ..self }
+        Self { group: self.group.with_positive_zeros(), ..self }
     }
 }
 
@@ -117,6 +117,13 @@ impl View {
     }
 }
 
+/// However the scope ends: readers find nobody any more.
+impl Drop for View {
+    fn drop(&mut self) {
+        self.members.clear();
+    }
+}
+
 /// A process that joined through this node.
 #[derive(Debug)]
 struct Watched {
@@ -143,10 +150,6 @@ impl DataPublisher for PgPublisher {
 
     fn init_global_view(&mut self, _scope: &Atom) -> View {
         View { members: self.members.clone(), watched: HashMap::default() }
-    }
-
-    fn stop_global_view(&mut self, view: View) {
-        view.members.clear();
     }
 
     fn update_local_data(&self, update: Vec<Change>, data: &mut Groups) -> Option<Vec<Change>> {

@@ -81,3 +81,30 @@ async fn nothing_is_left_out_of_the_events_before_a_fresh_snapshot() {
     }
     joining.await.unwrap();
 }
+
+#[tokio::test]
+async fn members_that_live_are_members_of_the_next_scope_of_the_name() {
+    let (node, pg, member) = scope().await;
+    let (other, dead) = (node.spawn(), node.spawn());
+    pg.join(1, [member.pid(), member.pid()]).await.unwrap();
+    pg.join(1, [other.pid(), dead.pid()]).await.unwrap();
+    pg.stop().await;
+    drop(dead);
+
+    let pg = Pg::start(&node, atom!("pg")).unwrap();
+    pg.ready().await.unwrap();
+    let (members, mut changes) = pg.monitor(1).await.unwrap();
+    let mut left = members.len();
+    while left > 3 {
+        let Some(Event::Leave { pids, .. }) = timeout(LIMIT, changes.next()).await.unwrap() else {
+            panic!("one has died, nobody has come")
+        };
+        left -= pids.len();
+    }
+    let mut members = pg.get_members(&1.into()).to_vec();
+    members.sort();
+    assert_eq!(members, [member.pid().clone(), member.pid().clone(), other.pid().clone()]);
+    // They are watched as before.
+    drop(other);
+    let Some(Event::Leave { .. }) = timeout(LIMIT, changes.next()).await.unwrap() else { panic!() };
+}

@@ -4,14 +4,22 @@
 //! meeting them. An update is applied to the own view before [`Scope::update`] returns and is on its
 //! way to all peers by then. Subscribers get a snapshot and then every change; one that doesn't keep
 //! up loses nothing for good, but gets a fresh snapshot instead of what it missed.
+//!
+//! A scope that has ended, by [`Scope::stop`], with its last handle or by an exit signal, leaves its
+//! local data to the next of the same name and publisher on the node, which publishes it anew. (In
+//! OTP it's lost, though its owners live.) Only a publisher that panics leaves nothing: what it
+//! choked on may be in there.
 
+mod ready;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{DataPublisher, EngineOptions, Version};
+use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
 use crate::node::{Node, RegisterError};
 use crate::term::{Atom, Pid, Term};
 
@@ -26,6 +34,7 @@ struct Handle<P: DataPublisher> {
     name: Atom,
     pid: Pid,
     node: Node,
+    view: SharedView<P::GlobalView>,
     /// Bounded by its callers: each waits for its answer.
     commands: mpsc::UnboundedSender<Command<P>>,
 }
@@ -44,6 +53,7 @@ enum Command<P: DataPublisher> {
     /// A subscriber's channel is empty again.
     Resume(SubscriptionId, mpsc::OwnedPermit<Item<P>>),
     Peers(oneshot::Sender<Vec<(Pid, Version)>>),
+    Ready(oneshot::Sender<()>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
     Stop(oneshot::Sender<()>),
 }
@@ -76,11 +86,13 @@ impl<P: DataPublisher> Scope<P> {
     ) -> Result<Self, RegisterError> {
         let process = node.spawn();
         node.register(name.clone(), process.pid())?;
+        let (before, after) = node.router().registry().succeed(&name);
         let (commands, inbox) = mpsc::unbounded_channel();
         let pid = process.pid().clone();
         let task = task::Task::new(process, name.clone(), publisher, options, commands.downgrade());
-        tokio::spawn(task.run(inbox));
-        Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), commands })))
+        let view = task.view().clone();
+        tokio::spawn(task.run(inbox, before, after));
+        Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), view, commands })))
     }
 
     /// The scope's name.
@@ -108,6 +120,17 @@ impl<P: DataPublisher> Scope<P> {
         self.ask(|answer| Command::Update { update, answer }).await
     }
 
+    /// Reads the view, which has all updates that were awaited before. Crosses no task; the scope's
+    /// task waits for `read` to return if it has something to write, so that should be soon.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub fn view<T>(&self, read: impl FnOnce(&P::GlobalView) -> T) -> Result<T, ScopeStopped> {
+        let view = self.0.view.read().ok_or_else(|| self.stopped())?;
+        Ok(read(&view))
+    }
+
     /// What there is now, and from then on every change.
     ///
     /// # Errors
@@ -129,6 +152,20 @@ impl<P: DataPublisher> Scope<P> {
         self.ask(Command::Peers).await
     }
 
+    /// Resolves when every node that is connected now has answered: its data is in the view, or it
+    /// doesn't run the scope. A node that is lost meanwhile isn't waited for, and one that comes
+    /// meanwhile isn't either.
+    ///
+    /// A process of the scope's name that never answers, as a standalone scope's, is waited for
+    /// 30 s.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn ready(&self) -> Result<(), ScopeStopped> {
+        self.ask(Command::Ready).await
+    }
+
     /// Each peer that comes or goes, after one [`PeerEvent::Up`] for each that is here.
     pub fn peer_events(&self) -> PeerEvents {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -136,7 +173,8 @@ impl<P: DataPublisher> Scope<P> {
         PeerEvents(receiver)
     }
 
-    /// Stops the scope: its process ends, and peers forget its data.
+    /// Stops the scope: its process ends, and peers forget its data. The next of its name publishes
+    /// the data anew.
     pub async fn stop(self) {
         let _ = self.ask(Command::Stop).await;
     }
@@ -146,9 +184,12 @@ impl<P: DataPublisher> Scope<P> {
         command: impl FnOnce(oneshot::Sender<T>) -> Command<P>,
     ) -> Result<T, ScopeStopped> {
         let (answer, answered) = oneshot::channel();
-        let stopped = || ScopeStopped { scope: self.0.name.clone() };
-        self.0.commands.send(command(answer)).map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())
+        self.0.commands.send(command(answer)).map_err(|_| self.stopped())?;
+        answered.await.map_err(|_| self.stopped())
+    }
+
+    fn stopped(&self) -> ScopeStopped {
+        ScopeStopped { scope: self.0.name.clone() }
     }
 }
 
@@ -196,6 +237,9 @@ impl<P: DataPublisher> Subscription<P> {
     pub async fn next(&mut self) -> Option<Item<P>> {
         self.items.recv().await
     }
+
+    /// Ends the subscription, as dropping it does.
+    pub fn unsubscribe(self) {}
 }
 
 impl<P: DataPublisher> futures::Stream for Subscription<P> {

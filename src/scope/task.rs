@@ -8,17 +8,24 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::ready::Ready;
 use super::{BEHIND, Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
 use crate::engine::{
-    Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SubscriberId, TimerId,
+    Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
+    SubscriberId, TimerId,
 };
-use crate::node::{Connection, Monitored, Origin, Process, Received};
+use crate::node::{Connection, Legacy, Monitored, Origin, Process, Received};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
+
+/// How long the scope that had our name may take to leave us its data. Its process has ended, or we
+/// hadn't the name; so it takes what one callback takes, unless somebody took the name from it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Inputs handled between two looks at the clock and at the other queue.
 const TURN: usize = 256;
@@ -41,8 +48,21 @@ pub(super) struct Task<P: DataPublisher> {
     lagging: FxHashMap<SubscriptionId, (P::Subscription, mpsc::Sender<Item<P>>)>,
     peers: Vec<(Pid, crate::engine::Version)>,
     peer_events: Vec<mpsc::UnboundedSender<PeerEvent>>,
+    ready: Ready,
     commands: mpsc::WeakUnboundedSender<Command<P>>,
     next_id: u64,
+}
+
+/// What a scope leaves to the next of its name.
+struct Left<P: DataPublisher>(P::LocalData);
+
+/// However a scope ends, by a publisher's panic too: its readers see that it has.
+struct Readers<V>(SharedView<V>);
+
+impl<V> Drop for Readers<V> {
+    fn drop(&mut self) {
+        self.0.take();
+    }
 }
 
 struct Subscriber<P: DataPublisher> {
@@ -86,23 +106,40 @@ impl<P: DataPublisher> Task<P> {
             lagging: FxHashMap::default(),
             peers: Vec::new(),
             peer_events: Vec::new(),
+            ready: Ready::default(),
             commands,
             next_id: 0,
         }
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command<P>>) {
+    /// What readers read.
+    pub(super) fn view(&self) -> &SharedView<P::GlobalView> {
+        self.engine.shared_view()
+    }
+
+    /// From what the one before has left to what is left to the next.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command<P>>,
+        before: Option<oneshot::Receiver<Legacy>>,
+        after: oneshot::Sender<Legacy>,
+    ) {
+        let _readers = Readers(self.view().clone());
+        if let Some(before) = before
+            && let Ok(Ok(legacy)) = tokio::time::timeout(LAST_WORD, before).await
+            && let Ok(left) = legacy.downcast::<Left<P>>()
+        {
+            let mut actions = Vec::new();
+            self.engine.restore(&left.0, &mut actions);
+            self.carry_out(actions);
+        }
         let stopped = self.serve(&mut commands).await;
-        self.end();
+        // Readers see that it's over before peers hear that the scope is gone.
+        let _ = after.send(Box::new(Left::<P>(self.engine.stop())));
+        drop(self.process);
         if let Some(done) = stopped {
             let _ = done.send(());
         }
-    }
-
-    /// Readers see an empty view before peers hear that the scope is gone.
-    fn end(self) {
-        self.engine.stop();
-        drop(self.process);
     }
 
     /// Until the scope ends; gives back who asked for it, if somebody did.
@@ -112,6 +149,7 @@ impl<P: DataPublisher> Task<P> {
     ) -> Option<oneshot::Sender<()>> {
         loop {
             let next_timer = self.timers.peek().map(|Reverse((at, _))| *at);
+            let next_timer = next_timer.into_iter().chain(self.ready.next_due()).min();
             let timer = async {
                 match next_timer {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -150,9 +188,17 @@ impl<P: DataPublisher> Task<P> {
                     Origin::Local => self.process.pid().node.clone(),
                     Origin::Connection(connection) => connection.peer().clone(),
                 };
+                // Only a message from there is an answer; looked at only while somebody waits.
+                let awaited = self.ready.is_awaited(&from).then(|| from.clone());
                 self.handle(Input::Message { from, message: term });
+                if let Some(node) = awaited.filter(|node| self.engine.has_answered(node)) {
+                    self.ready.settled(&node, &self.process);
+                }
             }
             Received::Down { reference, reason, .. } => {
+                if let Some(node) = self.ready.node_of(&reference) {
+                    return self.ready.settled(&node, &self.process);
+                }
                 let Some(monitor) = self.references.remove(&reference) else { return };
                 let Some((_, pid)) = self.monitors.remove(&monitor) else { return };
                 self.handle(Input::Down { monitor, pid, reason });
@@ -164,6 +210,7 @@ impl<P: DataPublisher> Task<P> {
             }
             Received::NodeDown(node) => {
                 self.connections.remove(&node);
+                self.ready.settled(&node, &self.process);
                 self.handle(Input::NodeDown(node));
             }
             Received::Exit { .. } => {}
@@ -197,6 +244,17 @@ impl<P: DataPublisher> Task<P> {
             Command::Peers(answer) => {
                 let _ = answer.send(self.peers.clone());
             }
+            Command::Ready(answer) => {
+                // Who waits now was connected before it asked; the news may still be in the mailbox.
+                for _ in 0..self.process.waiting() {
+                    let Some(received) = self.process.try_receive() else { break };
+                    self.take_in(received);
+                }
+                let missing = |node: &&NodeName| !self.engine.has_answered(node);
+                let nodes = self.connections.keys().filter(missing).cloned().collect();
+                let us = (&self.process, self.engine.scope());
+                self.ready.wait_for(nodes, answer, us);
+            }
             Command::PeerEvents(sender) => {
                 for (pid, version) in &self.peers {
                     let (pid, version) = (pid.clone(), version.clone());
@@ -226,6 +284,7 @@ impl<P: DataPublisher> Task<P> {
 
     fn ring(&mut self) {
         let now = Instant::now();
+        self.ready.expire(now, &self.process);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
                 return;
@@ -238,6 +297,10 @@ impl<P: DataPublisher> Task<P> {
     fn handle(&mut self, input: Input<P>) {
         let mut actions = std::mem::take(&mut self.actions);
         self.engine.handle(input, &mut actions);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, mut actions: Vec<Action<P>>) {
         let mut lagged = Vec::new();
         for action in actions.drain(..) {
             if let Action::Notify { subscriber, event } = action {

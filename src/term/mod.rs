@@ -24,6 +24,7 @@ mod parse;
 mod read;
 #[cfg(test)]
 pub(crate) mod testing;
+mod zero;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

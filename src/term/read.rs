@@ -1,5 +1,6 @@
 //! Taking terms apart: each reader gives the part or says what it expected and what it found.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Atom, List, Map, NodeName, Pid, Reference, Term};
@@ -9,15 +10,15 @@ use super::{Atom, List, Map, NodeName, Pid, Reference, Term};
 #[error("expected {expected}, found {found}")]
 pub struct BadTerm {
     /// What was asked for, in words: `a pid`, `{discover, Pid, Version}`.
-    pub expected: &'static str,
+    pub expected: Cow<'static, str>,
     /// What was there, in Erlang syntax, cut to about 100 characters.
     pub found: String,
 }
 
 impl BadTerm {
     /// `term` isn't what was expected.
-    pub fn new(expected: &'static str, term: &Term) -> Self {
-        Self { expected, found: Excerpt(term).to_string() }
+    pub fn new(expected: impl Into<Cow<'static, str>>, term: &Term) -> Self {
+        Self { expected: expected.into(), found: Excerpt(term).to_string() }
     }
 }
 

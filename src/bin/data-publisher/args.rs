@@ -21,7 +21,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Shows the whole thing: nodes find each other, a scope fills, one dies, one returns
     Demo(Demo),
-    /// Joins a cluster and a `pg` scope, shows the view and each change, takes commands on stdin
+    /// Joins a cluster and a scope of it, shows the view and each change, takes commands on stdin
     Join(Join),
     /// Runs an EPMD in the foreground
     Epmd(EpmdArgs),
@@ -56,10 +56,13 @@ pub(crate) struct Join {
     pub(crate) peers: Vec<NodeName>,
     #[command(flatten)]
     pub(crate) identity: Identity,
-    /// The scope to take part in
-    #[arg(long, default_value = "pg")]
-    pub(crate) scope: String,
-    /// Be a member of this group (Erlang syntax); may be given several times
+    /// What runs in the scope
+    #[arg(long, value_enum, default_value_t = Module::Pg)]
+    pub(crate) module: Module,
+    /// The scope to take part in [default: pg with --module pg; else it has to be given]
+    #[arg(long, required_if_eq_any([("module", "kv"), ("module", "raw")]))]
+    pub(crate) scope: Option<String>,
+    /// With --module pg, be a member of this group (Erlang syntax); may be given several times
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Vec<Term>,
     /// One JSON object a line instead of text
@@ -74,6 +77,17 @@ pub(crate) struct Join {
     /// Connect only to the nodes named, not to those they know
     #[arg(long)]
     pub(crate) no_mesh: bool,
+}
+
+/// Which publisher.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Module {
+    /// Process groups, as OTP's pg
+    Pg,
+    /// Keys and values, as `dp_kv`: each node owns its keys
+    Kv,
+    /// Any publisher's, only watched: what its peers say, as terms. Publishes nothing
+    Raw,
 }
 
 /// Who we are, and the secret of the cluster.
@@ -149,7 +163,7 @@ impl Access {
 impl Join {
     /// The scope's name.
     pub(crate) fn scope(&self) -> anyhow::Result<data_publisher::term::Atom> {
-        self.scope.parse().map_err(|error| anyhow!("--scope: {error}"))
+        self.scope.as_deref().unwrap_or("pg").parse().map_err(|error| anyhow!("--scope: {error}"))
     }
 
     /// The node's settings.
@@ -173,15 +187,23 @@ impl Join {
 
 /// The contract of `join`: commands in, events out.
 const JOIN_HELP: &str = "\
-Commands on stdin, one a line; GROUP and TERM in Erlang syntax:
+Commands on stdin, one a line; GROUP, KEY and TERM in Erlang syntax. With --module pg:
   join GROUP [COUNT]   make COUNT (default 1) new member processes
   leave GROUP [COUNT]  end the newest COUNT of them
   members GROUP        all members, of all nodes
   local GROUP          the members of this node
   groups               all groups that have members
+  send GROUP TERM      send TERM to all members
+With --module kv:
+  put KEY TERM         our value of KEY from now on
+  delete KEY           we have none any more
+  get KEY              its values, by the nodes that own them
+  all                  all keys with all values
+With --module raw:
+  data                 what each node said last, and how many updates came after it
+With all:
   peers                the scope's processes on other nodes
   nodes                the nodes connected
-  send GROUP TERM      send TERM to all members
   help                 these commands
   quit                 leave the cluster and end
 The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
@@ -195,11 +217,18 @@ With --json each line is one object whose field `event` says what it is:
   join       {group, pids}             members have come
   leave      {group, pids}             members have gone
   message    {pid, term}               one of our members got a message
+  put        {node, key, value}        a node has put a key
+  delete     {node, key}               it has deleted it, or is gone
+  local_data {node, data}              raw: all a node has to say
+  update     {node, update}            raw: what changes in it
+  lagged     {}                        raw: this output is read too slowly, updates were left out
   reply      {command, ok | error}     the answer to a line of input; empty lines get none
 Nodes are strings (\"a@127.0.0.1\"), terms are strings in Erlang syntax, pids are \"<node.id.serial>\",
 ports and creations are numbers. What a reply has as `ok`: of members, local, groups and nodes an
 array of strings; of peers an array of {node, pid, version}; of join and leave the array of the pids
-they made or ended; of send the number of members it was sent to; of help a string; of quit null.
+they made or ended; of send the number of members it was sent to; of put and delete whether that
+changed anything; of get an array of {node, value}, of all one of {key, node, value}, of data one of
+{node, updates, data}; of help a string; of quit null.
 A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
 
 Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";

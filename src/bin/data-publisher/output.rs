@@ -16,6 +16,11 @@ pub(crate) enum Event<'a> {
     PeerDown { pid: &'a Pid, reason: &'a Term },
     Join { group: &'a Term, pids: &'a [Pid] },
     Leave { group: &'a Term, pids: &'a [Pid] },
+    Put { node: &'a NodeName, key: &'a Term, value: &'a Term },
+    Delete { node: &'a NodeName, key: &'a Term },
+    LocalData { node: &'a NodeName, data: &'a Term },
+    Update { node: &'a NodeName, update: &'a Term },
+    Lagged,
     Message { pid: &'a Pid, term: &'a Term },
     Reply { command: &'a str, result: Result<Value, String> },
 }
@@ -68,6 +73,20 @@ fn object(event: &Event<'_>) -> Value {
         Event::Leave { group, pids } => {
             json!({"event": "leave", "group": group.to_string(), "pids": strings(pids)})
         }
+        Event::Put { node, key, value } => json!({
+            "event": "put", "node": node.as_str(), "key": key.to_string(),
+            "value": value.to_string(),
+        }),
+        Event::Delete { node, key } => {
+            json!({"event": "delete", "node": node.as_str(), "key": key.to_string()})
+        }
+        Event::LocalData { node, data } => {
+            json!({"event": "local_data", "node": node.as_str(), "data": data.to_string()})
+        }
+        Event::Update { node, update } => {
+            json!({"event": "update", "node": node.as_str(), "update": update.to_string()})
+        }
+        Event::Lagged => json!({"event": "lagged"}),
         Event::Message { pid, term } => {
             json!({"event": "message", "pid": pid.to_string(), "term": term.to_string()})
         }
@@ -89,6 +108,13 @@ fn text(event: &Event<'_>) -> String {
         Event::PeerDown { pid, reason } => format!("peer_down  {pid}, {reason}"),
         Event::Join { group, pids } => format!("join       {group} {}", words(pids)),
         Event::Leave { group, pids } => format!("leave      {group} {}", words(pids)),
+        Event::Put { node, key, value } => format!("put        {node} {key} {value}"),
+        Event::Delete { node, key } => format!("delete     {node} {key}"),
+        Event::LocalData { node, data } => format!("local_data {node} {data}"),
+        Event::Update { node, update } => format!("update     {node} {update}"),
+        Event::Lagged => {
+            "lagged     updates were left out: this output is read too slowly".to_owned()
+        }
         Event::Message { pid, term } => format!("message    {pid} {term}"),
         Event::Reply { result: Ok(Value::Array(all)), .. } if all.is_empty() => "(none)".to_owned(),
         Event::Reply { result: Ok(Value::Array(all)), .. } => {

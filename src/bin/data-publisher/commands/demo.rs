@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use data_publisher::epmd::{Epmd, EpmdError, EpmdServer};
+use data_publisher::kv::Kv;
 use data_publisher::node::{Node, Process, StartError};
 use data_publisher::pg::Pg;
 use data_publisher::term::{Atom, NodeName, Pid};
@@ -65,15 +66,21 @@ struct Demonstration {
     summary: Vec<String>,
 }
 
-/// A node with a scope and one member.
+/// A node with two scopes, one member in the one and one key in the other.
 struct Member {
     node: Node,
     pg: Pg,
+    kv: Kv,
     worker: Process,
 }
 
 fn group() -> Atom {
     atom!("workers")
+}
+
+/// The key each node puts: its value is the node's port.
+fn key() -> Atom {
+    atom!("port")
 }
 
 impl Demonstration {
@@ -133,6 +140,9 @@ impl Demonstration {
         let took = self.until_all_see(count, STEP_LIMIT).await?;
         self.note(&format!("{count} nodes found each other and agree"), took);
         self.show()?;
+        let took = self.until_all_have_keys(count, STEP_LIMIT).await?;
+        self.note("each has put the key `port`, all see all values", took);
+        self.show_keys()?;
 
         let mut expected = count;
         match erl {
@@ -164,14 +174,18 @@ impl Demonstration {
         drop(dead);
         let took = self.until_all_see(expected - 1, STEP_LIMIT).await?;
         self.note(&format!("{name} is dead and its member is gone everywhere"), took);
+        self.until_all_have_keys(count - 1, STEP_LIMIT).await?;
         self.show()?;
+        self.show_keys()?;
 
         let member = self.start_patiently(count).await?;
         self.say(&format!("{name} returns, creation {}", member.node.creation()))?;
         self.members.push(member);
         let took = self.until_all_see(expected, STEP_LIMIT).await?;
         self.note(&format!("{name} is back and all is whole"), took);
+        self.until_all_have_keys(count, STEP_LIMIT).await?;
         self.show()?;
+        self.show_keys()?;
 
         output::say("")?;
         for line in &self.summary {
@@ -217,7 +231,9 @@ impl Demonstration {
         let pg = Pg::start(&node, atom!("demo"))?;
         let worker = node.spawn();
         pg.join(group(), worker.pid()).await?;
-        Ok(Member { node, pg, worker })
+        let kv = Kv::start(&node, atom!("demo_kv"))?;
+        kv.put(key(), i64::from(node.port())).await?;
+        Ok(Member { node, pg, kv, worker })
     }
 
     fn name(&self, number: usize) -> anyhow::Result<NodeName> {
@@ -245,6 +261,39 @@ impl Demonstration {
             }
         }
         Ok(started.elapsed())
+    }
+
+    /// Waits until every node sees so many values of the key; how long it took.
+    async fn until_all_have_keys(&self, count: usize, limit: Duration) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        for member in &self.members {
+            let (_, mut changes) = member.kv.subscribe_key(key()).await?;
+            while member.kv.get(key()).len() != count {
+                let left = limit.saturating_sub(started.elapsed());
+                let seen = || member.kv.get(key()).len();
+                match tokio::time::timeout(left, changes.next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => bail!("{}: its scope has ended", member.node.name()),
+                    Err(_) => bail!(
+                        "{} sees {} values instead of {count} after {} s",
+                        member.node.name(),
+                        seen(),
+                        limit.as_secs()
+                    ),
+                }
+            }
+        }
+        Ok(started.elapsed())
+    }
+
+    /// What the first node sees; all see the same.
+    fn show_keys(&self) -> anyhow::Result<()> {
+        let Some(first) = self.members.first() else { return Ok(()) };
+        let values: Vec<String> = (first.kv.get(key()).iter())
+            .map(|(node, value)| format!("{} => {value}", node.short()))
+            .collect();
+        output::say(&format!("                port: #{{{}}}", values.join(", ")))?;
+        Ok(())
     }
 
     fn show(&self) -> anyhow::Result<()> {
@@ -318,9 +367,10 @@ impl Demonstration {
         if let Some(mut erl) = self.erl.take() {
             let _ = erl.kill().await;
         }
-        for Member { node, pg, worker } in self.members.drain(..) {
+        for Member { node, pg, kv, worker } in self.members.drain(..) {
             drop(worker);
             pg.stop().await;
+            kv.stop().await;
             node.stop().await;
         }
     }

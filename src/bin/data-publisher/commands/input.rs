@@ -1,70 +1,26 @@
-//! The lines `join` reads: where they come from, and what they mean.
+//! The lines `join` reads: where they come from, and what they are made of.
 
 use std::io::IsTerminal;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use data_publisher::term::Term;
 use tokio::sync::mpsc;
 
-pub(crate) const HELP: &str = "join GROUP [COUNT] | leave GROUP [COUNT] | members GROUP | \
-     local GROUP | groups | peers | nodes | send GROUP TERM | help | quit";
-
-/// What a line asks for.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
-    Join(Term, usize),
-    Leave(Term, usize),
-    Members(Term),
-    Local(Term),
-    Groups,
-    Peers,
-    Nodes,
-    Send(Term, Term),
-    Help,
-    Quit,
-}
-
-/// Reads a line.
-///
-/// # Errors
-///
-/// The sentence to answer with.
-pub(crate) fn command(line: &str) -> anyhow::Result<Command> {
+/// The command of a line, and the rest.
+pub(crate) fn word(line: &str) -> (&str, &str) {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let rest = rest.trim();
-    let alone = |command| if rest.is_empty() { Ok(command) } else { bail!("{word} stands alone") };
-    Ok(match word {
-        "join" => group_and_count(rest).map(|(group, count)| Command::Join(group, count))?,
-        "leave" => group_and_count(rest).map(|(group, count)| Command::Leave(group, count))?,
-        "members" => Command::Members(one_term(rest)?),
-        "local" => Command::Local(one_term(rest)?),
-        "groups" => alone(Command::Groups)?,
-        "peers" => alone(Command::Peers)?,
-        "nodes" => alone(Command::Nodes)?,
-        "send" => {
-            let (group, rest) = Term::parse_prefix(rest).context("GROUP")?;
-            Command::Send(group, rest.parse().context("TERM")?)
-        }
-        "help" => alone(Command::Help)?,
-        "quit" => alone(Command::Quit)?,
-        _ => bail!("no command `{word}`; there are: {HELP}"),
-    })
+    (word, rest.trim())
 }
 
-fn one_term(text: &str) -> anyhow::Result<Term> {
-    text.parse().context("GROUP")
+/// For a command that takes nothing.
+pub(crate) fn alone(word: &str, rest: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(rest.is_empty(), "{word} stands alone");
+    Ok(())
 }
 
-fn group_and_count(text: &str) -> anyhow::Result<(Term, usize)> {
-    let (group, rest) = Term::parse_prefix(text).context("GROUP")?;
-    let count = match rest.trim() {
-        "" => 1,
-        count => match count.parse() {
-            Ok(count) if count > 0 => count,
-            _ => bail!("COUNT must be a number above 0, not `{count}`"),
-        },
-    };
-    Ok((group, count))
+/// For a command that takes one term; `what` it's called in the help.
+pub(crate) fn one_term(text: &str, what: &'static str) -> anyhow::Result<Term> {
+    text.trim().parse().context(what)
 }
 
 /// A line of input, or its end.
@@ -128,29 +84,6 @@ fn edited(sender: &mpsc::Sender<Line>) {
                 let _ = sender.blocking_send(Line::End);
                 return;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use data_publisher::{atom, tuple};
-
-    #[test]
-    fn a_group_is_any_term_and_a_count_is_optional() {
-        let group: Term = tuple![atom!("room"), 1];
-        assert_eq!(command("join {room, 1}").unwrap(), Command::Join(group.clone(), 1));
-        assert_eq!(command("leave {room, 1} 3").unwrap(), Command::Leave(group.clone(), 3));
-        let hello = Term::from(atom!("hello"));
-        assert_eq!(command("send {room,1} hello").unwrap(), Command::Send(group, hello));
-        assert_eq!(command("groups").unwrap(), Command::Groups);
-    }
-
-    #[test]
-    fn a_bad_line_gets_a_sentence() {
-        for line in ["jion a", "join", "join {a", "join a 0", "join a -1", "groups a", "send a"] {
-            assert!(command(line).is_err(), "{line}");
         }
     }
 }

@@ -1,16 +1,19 @@
-//! Group names without negative zeros.
+//! Terms without negative zeros.
 //!
 //! Before OTP 27 `0.0 =:= -0.0`. A `pg` of that age takes groups named by the two for one, and dies
-//! of the second leave. So our own processes join and leave under names in which every zero is
-//! positive, at any depth; what peers tell of theirs stays as it is.
+//! of the second leave; so what we name a thing by that other nodes hold as well, a group or a key,
+//! has none. What peers tell of theirs stays as it is.
 
 use std::sync::Arc;
 
-use crate::term::{Map, Term};
+use super::{Map, Term};
 
-/// The name without negative zeros.
-pub(super) fn positive(name: &Term) -> Term {
-    if has_negative(name) { turned(name) } else { name.clone() }
+impl Term {
+    /// The same term with every `-0.0` in it, at any depth, turned into `0.0`.
+    #[must_use]
+    pub fn with_positive_zeros(&self) -> Self {
+        if has_negative(self) { turned(self) } else { self.clone() }
+    }
 }
 
 fn has_negative(term: &Term) -> bool {
@@ -58,7 +61,7 @@ mod tests {
             tuple![atom!("a"), list![&zero, 1], map! { &zero => &zero }, tail]
         };
         assert_ne!(named(0.0), named(-0.0));
-        assert_eq!(positive(&named(-0.0)), named(0.0));
-        assert_eq!(positive(&named(-0.5)), named(-0.5));
+        assert_eq!(named(-0.0).with_positive_zeros(), named(0.0));
+        assert_eq!(named(-0.5).with_positive_zeros(), named(-0.5));
     }
 }

@@ -1,0 +1,208 @@
+//! `join`: a member at the keyboard or at the end of a pipe.
+//!
+//! One loop has all that can happen; each line of input and each event is printed whole before the
+//! next is looked at, so the output is in the order things happened. What a scope's publisher adds to
+//! that, its commands and its events, is a [`Module`].
+
+mod kv;
+mod pg;
+mod raw;
+
+use std::time::Duration;
+
+use data_publisher::engine::Version;
+use data_publisher::node::{ConnectError, Node, NodeEvent, NodeEvents};
+use data_publisher::scope::{PeerEvent, PeerEvents, ScopeStopped};
+use data_publisher::term::{NodeName, Pid};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::asked_to_end;
+use crate::args::{self, Join};
+use crate::commands::input::{self, Line};
+use crate::output::{Event, Format};
+use crate::{Answer, cure, output};
+
+/// How long a peer named on the command line may take before we say what is wrong.
+const CONNECT_LIMIT: Duration = Duration::from_millis(7500);
+
+/// What runs in the scope: one kind of publisher.
+trait Module {
+    /// The commands it has besides the common ones.
+    const COMMANDS: &str;
+
+    /// Prints what there is at the start and does what the command line asks for.
+    async fn begin(&mut self, args: &Join, format: Format) -> anyhow::Result<()>;
+
+    /// Waits for the next thing to print, and prints it. An error when the scope has ended. Cancel
+    /// safe.
+    async fn step(&mut self, format: Format) -> anyhow::Result<()>;
+
+    /// Does what a line says; `None` when there is no such command.
+    async fn obey(&mut self, word: &str, rest: &str) -> anyhow::Result<Option<Value>>;
+
+    fn peer_events(&self) -> PeerEvents;
+
+    async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped>;
+}
+
+pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
+    let node = data_publisher::start(args.config()?).await?;
+    let scope = args.scope()?;
+    let result = match args.module {
+        args::Module::Pg => serve(&node, &args, pg::Groups::start(&node, scope)).await,
+        args::Module::Kv => serve(&node, &args, kv::Keys::start(&node, scope)).await,
+        args::Module::Raw => serve(&node, &args, raw::Watch::start(&node, scope)).await,
+    };
+    node.stop().await;
+    result.map(|()| Answer::Yes)
+}
+
+async fn serve<M: Module>(
+    node: &Node,
+    args: &Join,
+    module: impl Future<Output = anyhow::Result<M>>,
+) -> anyhow::Result<()> {
+    let format = if args.json { Format::Json } else { Format::Text };
+    // Before the scope is there, so that nothing is missed.
+    let node_events = node.events();
+    let module = module.await?;
+    let peer_events = module.peer_events();
+    Session { node: node.clone(), module, format, node_events, peer_events }.run(args).await
+}
+
+/// A running `join`.
+struct Session<M> {
+    node: Node,
+    module: M,
+    format: Format,
+    node_events: NodeEvents,
+    peer_events: PeerEvents,
+}
+
+impl<M: Module> Session<M> {
+    async fn run(&mut self, args: &Join) -> anyhow::Result<()> {
+        let (node, port, creation) = (self.node.name(), self.node.port(), self.node.creation());
+        self.format.print(&Event::Up { node, port, creation })?;
+        self.module.begin(args, self.format).await?;
+        let mut dials = dial(&self.node, &args.peers);
+        let mut missing = args.peers.len();
+        let mut reached = missing == 0;
+        let mut lines = input::lines(args.json);
+        let mut end = std::pin::pin!(asked_to_end());
+        loop {
+            tokio::select! {
+                // In this order what is ready at the same time is told: a node before its scope's
+                // process, that before its data.
+                biased;
+                () = &mut end => return Ok(()),
+                Some(event) = self.node_events.next() => self.print_node_event(&event)?,
+                Some(event) = self.peer_events.next() => self.print_peer_event(&event)?,
+                told = self.module.step(self.format) => told?,
+                Some(result) = dials.recv() => {
+                    missing -= 1;
+                    match result {
+                        Ok(()) => reached = true,
+                        // With no peer at all the user has made a mistake that waiting won't mend;
+                        // with one, the others may come later.
+                        Err(error) if missing == 0 && !reached => return Err(error.into()),
+                        Err(error) => {
+                            let error = cure::sentence(&error.into());
+                            let what = if reached { "will try again: " } else { "" };
+                            output::complain(&format!("{what}{error}"));
+                        }
+                    }
+                }
+                line = lines.next() => match line {
+                    Some(Line::Text(line)) => if !self.obey(&line).await? { return Ok(()) },
+                    Some(Line::End) | None => {}
+                },
+            }
+        }
+    }
+
+    /// Does what a line says and prints the answer; `false` for `quit`.
+    async fn obey(&mut self, line: &str) -> anyhow::Result<bool> {
+        let line = line.trim();
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let (word, rest) = input::word(line);
+        let result = self.answer(word, rest).await;
+        let go_on = word != "quit" || result.is_err();
+        let result = result.map_err(|error| cure::sentence(&error));
+        self.format.print(&Event::Reply { command: line, result })?;
+        Ok(go_on)
+    }
+
+    async fn answer(&mut self, word: &str, rest: &str) -> anyhow::Result<Value> {
+        if let Some(answer) = self.module.obey(word, rest).await? {
+            return Ok(answer);
+        }
+        let help = || format!("{} | peers | nodes | help | quit", M::COMMANDS);
+        if !["peers", "nodes", "help", "quit"].contains(&word) {
+            anyhow::bail!("no command `{word}`; there are: {}", help());
+        }
+        input::alone(word, rest)?;
+        Ok(match word {
+            "peers" => {
+                let peers = self.module.peers().await?;
+                let peer = |(pid, version): &(Pid, Version)| {
+                    json!({
+                        "node": pid.node.as_str(), "pid": pid.to_string(),
+                        "version": version.0.to_string(),
+                    })
+                };
+                peers.iter().map(peer).collect()
+            }
+            "nodes" => strings(&self.node.nodes()),
+            "help" => json!(help()),
+            _ => Value::Null,
+        })
+    }
+
+    fn print_node_event(&self, event: &NodeEvent) -> std::io::Result<()> {
+        match event {
+            NodeEvent::Up { node, .. } => self.format.print(&Event::NodeUp { node }),
+            NodeEvent::Down { node, reason } => {
+                self.format.print(&Event::NodeDown { node, reason: reason.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print_peer_event(&self, event: &PeerEvent) -> std::io::Result<()> {
+        match event {
+            PeerEvent::Up { pid, version } => {
+                self.format.print(&Event::PeerUp { pid, version: &version.0 })
+            }
+            PeerEvent::Down { pid, reason } => self.format.print(&Event::PeerDown { pid, reason }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Connects to each peer at once; each result once. The node itself keeps trying afterwards.
+fn dial(node: &Node, peers: &[NodeName]) -> mpsc::Receiver<Result<(), ConnectError>> {
+    let (results, receiver) = mpsc::channel(peers.len().max(1));
+    for peer in peers {
+        let (node, peer, results) = (node.clone(), peer.clone(), results.clone());
+        tokio::spawn(async move {
+            let result = match tokio::time::timeout(CONNECT_LIMIT, node.connect(&peer)).await {
+                Ok(result) => result,
+                Err(_) => Err(ConnectError::Timeout { node: peer }),
+            };
+            let _ = results.send(result).await;
+        });
+    }
+    receiver
+}
+
+fn strings<T: ToString>(all: &[T]) -> Value {
+    all.iter().map(ToString::to_string).collect()
+}
+
+/// The scope's process was ended, by an exit signal from somewhere.
+fn ended(scope: &data_publisher::term::Atom) -> anyhow::Error {
+    anyhow::anyhow!("the scope {scope} was ended from outside")
+}

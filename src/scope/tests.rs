@@ -1,0 +1,204 @@
+//! Tests of a scope as a process of a node, with a publisher that does what it's told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::*;
+use crate::atom;
+use crate::engine::{Effects, Wire};
+use crate::node::{Cookie, NodeConfig, Received};
+use crate::term::{BadTerm, NodeName, Reference};
+
+/// Far above what anything here takes; only a broken test waits so long.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A number for each node. Panics on -1.
+#[derive(Debug)]
+struct Load;
+
+type Loads = BTreeMap<NodeName, i64>;
+
+impl DataPublisher for Load {
+    type LocalData = i64;
+    type Update = i64;
+    type GlobalView = Loads;
+    type Subscription = ();
+    type Initial = Loads;
+    type Event = (NodeName, i64);
+
+    fn init_local_data(&self) -> i64 {
+        0
+    }
+    fn init_global_view(&mut self, _: &Atom) -> Loads {
+        Loads::new()
+    }
+    fn update_local_data(&self, update: i64, data: &mut i64) -> Option<i64> {
+        (std::mem::replace(data, update) != update).then_some(update)
+    }
+    fn update_global_view_and_notify(
+        &self,
+        origin: &NodeName,
+        update: &i64,
+        view: &mut Loads,
+        effects: &mut Effects<'_, Self>,
+    ) {
+        assert!(*update != -1, "a publisher with a bug");
+        view.insert(origin.clone(), *update);
+        effects.notify(&(), &(origin.clone(), *update));
+    }
+    fn data_diff(&self, old: &i64, new: &i64) -> Option<i64> {
+        (old != new).then_some(*new)
+    }
+    fn new_subscription(&self, (): &(), view: &Loads) -> Loads {
+        view.clone()
+    }
+    fn translate_update(&self, _: &Pid, _: &Version, update: &i64) -> Wire {
+        Wire::Term((*update).into())
+    }
+    fn translate_local_data(&self, _: &Pid, _: &Version, data: &i64) -> Wire {
+        Wire::Term((*data).into())
+    }
+    fn read_update(&self, term: &Term) -> Result<i64, BadTerm> {
+        term.integer()
+    }
+    fn read_local_data(&self, term: &Term) -> Result<i64, BadTerm> {
+        term.integer()
+    }
+    fn read_subscription(&self, _: &Term) -> Result<(), BadTerm> {
+        Ok(())
+    }
+    fn initial_term(&self, _: &Loads) -> Term {
+        atom!("loads").into()
+    }
+    fn event_term(&self, _: &Reference, _: &(NodeName, i64)) -> Term {
+        atom!("load").into()
+    }
+}
+
+fn epmd_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn node(name: &str, epmd_port: u16) -> Node {
+    let config = NodeConfig::new(name).unwrap().cookie(Cookie::new("c").unwrap());
+    Node::start(config.epmd_port(epmd_port)).await.unwrap()
+}
+
+fn start(node: &Node) -> Scope<Load> {
+    Scope::start(node, atom!("load"), Load).unwrap()
+}
+
+#[tokio::test]
+async fn an_update_is_in_the_view_when_it_returns() {
+    let node = node("a@127.0.0.1", epmd_port()).await;
+    let load = start(&node);
+    assert!(load.update(5).await.unwrap());
+    assert_eq!(load.view(|view| view[node.name()]), Ok(5));
+    assert!(!load.update(5).await.unwrap());
+}
+
+#[tokio::test]
+async fn ready_is_when_the_data_of_all_who_are_connected_is_here() {
+    let epmd = epmd_port();
+    let a = node("a@127.0.0.1", epmd).await;
+    let mut others = Vec::new();
+    for i in 0..8 {
+        let other = node(&format!("b{i}@127.0.0.1"), epmd).await;
+        // Every second one runs the scope.
+        let scope = (i % 2 == 0).then(|| start(&other));
+        if let Some(scope) = &scope {
+            scope.update(i).await.unwrap();
+        }
+        others.push((other, scope));
+    }
+    let load = start(&a);
+    timeout(LIMIT, load.ready()).await.expect("nobody to wait for").unwrap();
+    for (other, _) in &others {
+        a.connect(other.name()).await.unwrap();
+    }
+
+    timeout(LIMIT, load.ready()).await.expect("all have answered").unwrap();
+
+    let seen = load.view(|view| view.values().sum::<i64>());
+    assert_eq!(seen, Ok(2 + 4 + 6));
+    timeout(LIMIT, load.ready()).await.expect("and still have").unwrap();
+}
+
+#[tokio::test]
+async fn ready_does_not_wait_for_a_node_that_is_lost_meanwhile() {
+    let epmd = epmd_port();
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    // Something has the scope's name, and never answers.
+    let silent = b.spawn();
+    b.register(atom!("load"), silent.pid()).unwrap();
+    let load = start(&a);
+    a.connect(b.name()).await.unwrap();
+    let waiting = tokio::spawn({
+        let load = load.clone();
+        async move { load.ready().await }
+    });
+    // It's being waited for once the other end is watched: `b` has been asked.
+    assert!(timeout(Duration::from_millis(200), load.ready()).await.is_err());
+    assert!(!waiting.is_finished());
+
+    a.disconnect(b.name());
+
+    timeout(LIMIT, waiting).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn ready_waits_for_silent_ones_but_not_for_ever() {
+    let epmd = epmd_port();
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let silent = b.spawn();
+    b.register(atom!("load"), silent.pid()).unwrap();
+    a.connect(b.name()).await.unwrap();
+    let process = a.spawn();
+    let (answer, mut answered) = oneshot::channel();
+    let mut ready = ready::Ready::default();
+    let nodes = std::collections::BTreeSet::from([b.name().clone()]);
+    ready.wait_for(nodes, answer, (&process, &atom!("load")));
+
+    let due = ready.next_due().unwrap();
+    ready.expire(due.checked_sub(Duration::from_millis(1)).unwrap(), &process);
+    assert!(answered.try_recv().is_err() && ready.is_awaited(b.name()));
+    ready.expire(due, &process);
+    assert!(answered.try_recv().is_ok() && ready.next_due().is_none());
+}
+
+#[tokio::test]
+async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
+    let node = node("a@127.0.0.1", epmd_port()).await;
+    let load = start(&node);
+    load.update(5).await.unwrap();
+    let mut observer = node.spawn();
+    let monitor = observer.monitor(load.pid());
+
+    assert!(load.update(-1).await.is_err());
+
+    let Some(Received::Down { reference, reason, .. }) =
+        timeout(LIMIT, observer.receive()).await.unwrap()
+    else {
+        panic!("no DOWN")
+    };
+    assert_eq!((reference, reason), (monitor, atom!("panic").into()));
+    assert_eq!(load.view(Loads::len), Err(ScopeStopped { scope: atom!("load") }));
+    // What it choked on isn't handed on.
+    let next = start(&node);
+    assert!(next.update(1).await.unwrap());
+    assert_eq!(next.view(|view| view[node.name()]), Ok(1));
+}
+
+#[tokio::test]
+async fn a_scope_lives_beside_another_on_one_node() {
+    let node = node("a@127.0.0.1", epmd_port()).await;
+    let (load, other) = (start(&node), Scope::start(&node, atom!("other"), Load).unwrap());
+    load.update(1).await.unwrap();
+    other.update(2).await.unwrap();
+    assert_eq!(load.view(|view| view[node.name()]), Ok(1));
+    load.stop().await;
+    assert_eq!(other.view(|view| view[node.name()]), Ok(2));
+    assert!(Scope::start(&node, atom!("other"), Load).is_err());
+}
