@@ -1,0 +1,2 @@
+-module(data_publisher_tests).
+-export([]).

@@ -1,0 +1,2 @@
+-module(dp_mixed_tests).
+-export([]).
