@@ -2,7 +2,7 @@
 %%
 %% Local data is `{Format, [Item]}', an update `{Format, Item}', where the format says in which version's
 %% manner it was written: `old' or `new'. Nothing is translated on reading, so that what arrives untranslated
-%% is seen. The view is a log of all it was told. What a scope is like is set before it starts.
+%% is seen. The view is what nodes have that have something, and a log of all it was told. What a scope is like is set before it starts.
 -module(dp_sample).
 -behaviour(data_publisher).
 
@@ -15,7 +15,7 @@
 set(Scope, Settings) ->
     persistent_term:put({?MODULE, Scope}, Settings).
 
-%% What the scope's view is made of: `log', `data', `options' or `translations'.
+%% What the scope's view is made of: `log', `data', `options', `translations', or of the log what is `new'.
 view(Scope, What) ->
     {Ref, Result} = data_publisher:subscribe(Scope, What),
     ok = data_publisher:unsubscribe(Scope, Ref),
@@ -54,7 +54,12 @@ update_global_view_and_notify(Node, Update, Subscriptions, #{log := Log, data :=
             _ -> update_local_data(Update, Known)
         end,
     [Pid ! {Ref, Node, Update} || {Ref, Pid} <- maps:to_list(maps:get(events, Subscriptions, #{}))],
-    View#{log := Log ++ [{Node, Update}], data := Data#{Node => New}}.
+    NewData =
+        case New of
+            {_, []} -> maps:remove(Node, Data);
+            _ -> Data#{Node => New}
+        end,
+    View#{log := Log ++ [{Node, Update}], data := NewData}.
 
 data_diff(_Old, {_, unreadable}) ->
     error(unreadable);
@@ -70,8 +75,13 @@ new_subscription(translations, _View) ->
     end;
 new_subscription(events, _View) ->
     [];
+new_subscription(new, #{log := Log}) ->
+    [Told || {_Node, Update} = Told <- Log, lists:member(new, tuple_to_list(flat(Update)))];
 new_subscription(What, View) ->
     map_get(What, View).
+
+flat({diff, {From, _}, {To, _}}) -> {From, To};
+flat({Format, _}) -> {Format}.
 
 translate_update(Ours, Peers, {_, {plain, Messages}}) ->
     note(Ours, Peers),

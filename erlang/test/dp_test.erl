@@ -117,10 +117,15 @@ stop_nodes(Nodes) ->
     lists:foreach(fun stop_node/1, Nodes).
 
 name(#node{name = Name}) ->
+    Name;
+name(Name) ->
     Name.
 
+%% A node that isn't ours is called over the distribution.
 call(#node{peer = Peer}, Module, Function, Args) ->
-    peer:call(Peer, Module, Function, Args, ?PATIENCE).
+    peer:call(Peer, Module, Function, Args, ?PATIENCE);
+call(Name, Module, Function, Args) ->
+    erpc:call(Name, Module, Function, Args, ?PATIENCE).
 
 connect([Node | Others]) ->
     [connect(Node, Other) || Other <- Others],
@@ -129,13 +134,13 @@ connect([]) ->
     ok.
 
 %% Both see it when it returns; a scope there has been told.
-connect(Node, #node{name = Name} = Other) ->
-    true = call(Node, net_kernel, connect_node, [Name]),
+connect(Node, Other) ->
+    true = call(Node, net_kernel, connect_node, [name(Other)]),
     wait_until(fun() -> call(Other, erlang, nodes, [connected]) end,
                fun(Nodes) -> lists:member(name(Node), Nodes) end).
 
-disconnect(Node, #node{name = Name} = Other) ->
-    true = call(Node, erlang, disconnect_node, [Name]),
+disconnect(Node, Other) ->
+    true = call(Node, erlang, disconnect_node, [name(Other)]),
     wait_until(fun() -> call(Other, erlang, nodes, [connected]) end,
                fun(Nodes) -> not lists:member(name(Node), Nodes) end).
 
