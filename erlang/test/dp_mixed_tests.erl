@@ -8,18 +8,23 @@
 -import(dp_test, [call/4, scope/0, wait_until/2]).
 
 mixed_test_() ->
+    case os:getenv("DP_MIXED_NODES") of
+        false -> [];
+        Names -> mixed_test_(string:lexemes(Names, " "))
+    end.
+
+mixed_test_(Names) ->
     {setup,
-     fun setup/0,
+     fun() -> setup([list_to_atom(Name) || Name <- Names]) end,
      fun(Nodes) -> [erpc:cast(Node, erlang, halt, [0]) || Node <- Nodes] end,
      fun(Nodes) -> [{Title, {timeout, 60, fun() -> Test(Nodes) end}} || {Title, Test} <- tests(Nodes)] end}.
 
-setup() ->
+setup(Nodes) ->
     %% Hidden: a scope sees nothing of the node that tests it.
     application:set_env(kernel, inet_dist_use_interface, {127, 0, 0, 1}),
     Name = list_to_atom("dp" ++ os:getpid() ++ "@127.0.0.1"),
     {ok, _} = net_kernel:start(Name, #{name_domain => longnames, hidden => true}),
     true = erlang:set_cookie(dp),
-    Nodes = [list_to_atom(Node) || Node <- string:lexemes(os:getenv("DP_MIXED_NODES", ""), " ")],
     [wait_until(fun() -> net_kernel:connect_node(Node) end, true) || Node <- Nodes],
     dp_test:connect(Nodes),
     Nodes.
