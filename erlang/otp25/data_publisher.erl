@@ -287,16 +287,16 @@ local_data(Peer, _Label, _Data, State) when node(Peer) =:= node() ->
 local_data(Peer, Label, Data, State) ->
     Known = ensure_peer(Peer, Label, State),
     try reshow(node(Peer), Known, set_data(Peer, Data, Known))
-    catch Class:Reason:Stack ->
-        unreadable(Peer, local_data, {Class, Reason, Stack}, Known)
+    catch _:_:Stack ->
+        unreadable(Peer, local_data, Stack, Known)
     end.
 
 update_of(Peer, Update, #state{peers = Peers} = State) ->
     case Peers of
         #{Peer := #peer{is_synced = true} = Known} ->
             try apply_update(Peer, Known, Update, State)
-            catch Class:Reason:Stack ->
-                unreadable(Peer, update, {Class, Reason, Stack}, State)
+            catch _:_:Stack ->
+                unreadable(Peer, update, Stack, State)
             end;
         #{} ->
             %% Of a stranger: a late word of a connection that is gone. Or of one whose local data isn't
@@ -316,13 +316,15 @@ apply_update(Peer, #peer{data = Data} = Known, Update, #state{module = Module} =
 
 %% What can't be read can't be skipped either: what follows builds on it. The peer stays known, for it still
 %% gets our updates.
-unreadable(Peer, What, {Class, Reason, Stack}, State) ->
-    ?LOG_WARNING("~tp: can't read the ~ts of ~tp: ~tp",
-                 [State#state.scope, What, Peer, {Class, Reason, Stack}]),
+unreadable(Peer, What, Stack, State) ->
     NewState = reshow(node(Peer), State, clear_data(Peer, State)),
     case get_peer(Peer, NewState) of
-        #peer{retry = undefined} -> ask_again(Peer, NewState);
-        #peer{} -> NewState
+        #peer{retry = undefined} ->
+            ?LOG_WARNING("~tp: can't read the ~ts of ~tp, ~ts failed",
+                         [State#state.scope, What, Peer, where(Stack)]),
+            ask_again(Peer, NewState);
+        #peer{} ->
+            NewState
     end.
 
 ask_again(Peer, State) ->
@@ -427,8 +429,8 @@ init_local_data(#state{module = Module, options = Options}) ->
 prepare(Update, #state{module = Module, data = Data} = State) ->
     try {Module:update_local_data(Update, Data), translate_update(Update, State)} of
         Prepared -> {ok, Prepared}
-    catch Class:Reason:Stack ->
-        ?LOG_NOTICE("~tp: refused an update: ~tp", [State#state.scope, {Class, Reason, Stack}]),
+    catch _:_:Stack ->
+        ?LOG_NOTICE("~tp: refused an update, ~ts failed", [State#state.scope, where(Stack)]),
         error
     end.
 
@@ -491,10 +493,18 @@ translate_message(Message, #state{module = Module, view = View} = State) ->
             discover(Peer, Version, State#state{view = NewView});
         _ ->
             State
-    catch Class:Reason:Stack ->
-        ?LOG_NOTICE("~tp: ignored a message: ~tp", [State#state.scope, {Class, Reason, Stack}]),
+    catch _:_:Stack ->
+        ?LOG_NOTICE("~tp: ignored a message, ~ts failed", [State#state.scope, where(Stack)]),
         State
     end.
+
+%% Where a callback failed; what it failed on stays out of logs.
+where([{Module, Function, Arguments, _} | _]) when is_list(Arguments) ->
+    where([{Module, Function, length(Arguments), []}]);
+where([{Module, Function, Arity, _} | _]) ->
+    io_lib:format("~tp:~tp/~w", [Module, Function, Arity]);
+where([]) ->
+    "a callback".
 
 %%% Subscribers
 
@@ -509,9 +519,8 @@ subscribe_process(Pid, Subscription, #state{module = Module} = State) ->
                 subscribers = Subscribers#{Ref => Subscription}
             },
             {ok, Ref, Result, NewState}
-    catch Class:Reason:Stack ->
-        ?LOG_NOTICE("~tp: refused a subscription: ~tp",
-                    [State#state.scope, {Class, Reason, Stack}]),
+    catch _:_:Stack ->
+        ?LOG_NOTICE("~tp: refused a subscription, ~ts failed", [State#state.scope, where(Stack)]),
         error
     end.
 

@@ -294,8 +294,9 @@ read_data(Data) -> unreadable(local_data, Data, none).
 %% end the scope: better to go without what nobody understands.
 -if(?OTP_RELEASE >= 29).
 -type unreadable() :: {error, badarg}.
-unreadable(What, Term, Instead) ->
-    ?LOG_WARNING("dp_kv ignored the ~ts ~tP", [What, Term, 20]),
+unreadable(What, _Term, Instead) ->
+    {registered_name, Scope} = process_info(self(), registered_name),
+    ?LOG_WARNING("~tp: can't read a ~ts, it's ignored", [Scope, What]),
     Instead.
 -else.
 -type unreadable() :: none().

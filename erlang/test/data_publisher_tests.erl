@@ -373,6 +373,10 @@ two_of_a_node([A, B | _]) ->
     say(B, Young, To, {discover, Young, 1}),
     say(B, Young, To, {local_data, Young, 1, {old, [2]}}),
     see(A, Scope, #{name(B) => {old, [2]}}),
+    say(B, Old, To, {local_data, Old, 1, {old, [1, 1]}}),
+    say(B, Old, To, {update, Old, {old, 1}}),
+    heard(B, Old, To),
+    ?assertEqual(is_own(), view(A, Scope) =:= #{name(B) => {old, [2]}}),
     call(B, dp_test, stop, [Old]),
     %% The scope has heard of it when it watches one process only.
     Me = pid(A, Scope),

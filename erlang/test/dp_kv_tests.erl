@@ -24,6 +24,8 @@ tests() ->
      {"a scope that is killed comes back with its node's keys", fun killed/1},
      {"a scope that stops leaves its keys for the next one, unless told to forget", fun stopped/1},
      {"the end of an older process of a node changes nothing", fun two_of_a_node/1},
+     {"if the younger process of a node ends first, the older one's data is back", fun younger_first/1},
+     {"updates before the local data change nothing", fun early/1},
      {"what came before the younger process's data is its predecessor's", fun early_and_two/1},
      {"a subscriber's first result and events make the view", fun subscribers/1},
      {"a subscriber of a key hears of that key alone", fun subscriber_of_key/1},
@@ -233,6 +235,32 @@ two_of_a_node([A, B, _]) ->
     ?assertEqual([{Ref, put, N, same, 1}], [Event || Event <- Events, element(4, Event) =:= same]),
     call(B, dp_test, stop, [Young]),
     see([A], Scope, #{}).
+
+younger_first([A, B, _]) ->
+    Scope = scope(),
+    start(Scope, [A]),
+    N = name(B),
+    Old = peer_of(Scope, A, B, #{a => 1, b => 1}),
+    Young = peer_of(Scope, A, B, #{b => 2, c => 2}),
+    see([A], Scope, #{b => #{N => 2}, c => #{N => 2}}),
+    call(B, dp_test, stop, [Young]),
+    see([A], Scope, #{a => #{N => 1}, b => #{N => 1}}),
+    call(B, dp_test, stop, [Old]),
+    see([A], Scope, #{}).
+
+early([A, B, _]) ->
+    Scope = scope(),
+    start(Scope, [A]),
+    To = {Scope, name(A)},
+    {Collector, Ref, #{}} = call(A, dp_test, subscriber, [dp_kv, Scope, all]),
+    Peer = call(B, dp_test, collector, []),
+    say(B, Peer, To, {discover, Peer, 1}),
+    say(B, Peer, To, {update, Peer, [{put, a, 1}]}),
+    say(B, Peer, To, {'$gen_cast', {local_data, Peer, 1, #{a => 1}}}),
+    say(B, Peer, To, {update, Peer, [{delete, a}]}),
+    wait_until(fun() -> call(A, dp_test, messages, [Collector]) end,
+               [{Ref, put, name(B), a, 1}, {Ref, delete, name(B), a}]),
+    call(B, dp_test, stop, [Peer]).
 
 %% The update of the younger one came before its data; that will hold it.
 early_and_two([A, B, _]) ->
