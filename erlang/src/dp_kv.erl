@@ -296,7 +296,7 @@ read_data(Data) -> unreadable(local_data, Data, none).
 -type unreadable() :: {error, badarg}.
 unreadable(What, _Term, Instead) ->
     {registered_name, Scope} = process_info(self(), registered_name),
-    ?LOG_WARNING("~tp: can't read a ~ts, it's ignored", [Scope, What]),
+    ?LOG_WARNING("~tp: ignored what can't be read: ~ts", [Scope, What]),
     Instead.
 -else.
 -type unreadable() :: none().
