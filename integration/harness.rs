@@ -441,7 +441,7 @@ async fn a_module_is_compiled_by_the_node_s_own_release() -> Result<()> {
     for otp in Otp::ALL {
         let node = ErlNode::start(otp, &format!("n{otp}"), &epmd).await?;
 
-        node.load("erlang/src/probe.erl").await?;
+        node.load("erlang/test/probe.erl").await?;
 
         let own = "proplists:get_value(version, probe:module_info(compile))";
         let release = "element(2, application:get_key(compiler, vsn))";

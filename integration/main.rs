@@ -7,9 +7,9 @@ mod mixed;
 mod names;
 mod otp;
 mod partition;
+mod publish;
 #[path = "publishers/mod.rs"]
 mod publishers;
-mod publish;
 mod support;
 mod terms;
 mod trace_live;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use data_publisher::kv::{Event, Kv, KvPublisher};
 use data_publisher::node::{Node, Process};
 use data_publisher::scope::{Notice, Subscription};
-use data_publisher::term::Term;
+use data_publisher::term::{NodeName, Term};
 use data_publisher::{atom, tuple};
 
 use super::{beam_node, load, next, rust_node};
@@ -74,7 +74,7 @@ impl Cluster {
         for (node, kv) in &self.rust {
             wait_until(&format!("{} sees `here` of {owners:?}", node.name()), SOON, async || {
                 let seen = kv.get(atom!("here"));
-                let same = seen.keys().map(|node| node.as_str()).eq(owners.iter().map(|o| &**o));
+                let same = seen.keys().map(NodeName::as_str).eq(owners.iter().map(|o| &**o));
                 if same { Ok(()) } else { Err(format!("{seen:?}")) }
             })
             .await?;

@@ -3,6 +3,8 @@
 
 mod callers;
 mod kv;
+mod rolling;
+mod versions;
 
 use anyhow::{Context, Result};
 use data_publisher::Cookie;

@@ -1,4 +1,4 @@
-//! The harness's side of the channel to `probe`, which runs on each node (see `erlang/src/probe.erl`).
+//! The harness's side of the channel to `probe`, which runs on each node (see `erlang/test/probe.erl`).
 //!
 //! Threads, not tasks: it has to work in `Drop`, and while a test keeps its runtime busy.
 

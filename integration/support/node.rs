@@ -342,7 +342,7 @@ impl NodeOptions {
     }
 
     async fn launch(&self, output: &Output) -> Result<Running> {
-        let beam = self.otp.beam("erlang/src/probe.erl").await?;
+        let beam = self.otp.beam("erlang/test/probe.erl").await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let mut child = Starting(Some(self.spawn(port, output).await?));
