@@ -7,9 +7,8 @@ mod mixed;
 mod names;
 mod otp;
 mod partition;
-#[path = "publishers/mod.rs"]
-mod publishers;
 mod publish;
+mod publishers;
 mod support;
 mod terms;
 mod trace_live;
