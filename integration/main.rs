@@ -8,7 +8,6 @@ mod names;
 mod otp;
 mod partition;
 mod publish;
-#[path = "publishers/mod.rs"]
 mod publishers;
 mod support;
 mod terms;
