@@ -47,6 +47,7 @@
 //! ```text
 //!   pg            the functions of OTP's pg; its publisher and view
 //!   kv            keys and values, each owned by a node
+//!   serde         Rust's types as terms
 //!   scope         a publisher's engine as a process of a node
 //!   kernel        net_kernel, global_name_server; the search for nodes
 //!   gen_server    call, cast, reply
