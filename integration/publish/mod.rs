@@ -4,6 +4,7 @@
 mod callers;
 mod kv;
 mod rolling;
+mod unreadable;
 mod versions;
 
 use anyhow::{Context, Result};
