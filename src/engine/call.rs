@@ -6,6 +6,10 @@
 //!
 //! Source: `gen:reply/2`, OTP 25 to 29; `data_publisher:handle_call/3`, OTP 29.
 
+use super::action::Action;
+use super::engine::Engine;
+use super::monitors::Purpose;
+use super::publisher::DataPublisher;
 use crate::term::{BadTerm, Destination, Pid, Reference, Term};
 use crate::{atom, tuple};
 
@@ -49,6 +53,83 @@ fn alias(tag: &Term) -> Option<&Reference> {
 /// `{error, badarg}`.
 pub(super) fn refusal() -> Term {
     tuple![atom!("error"), atom!("badarg")]
+}
+
+/// Calls, and the subscribers that come with them.
+impl<P: DataPublisher> Engine<P> {
+    pub(super) fn call(&mut self, from: &Term, request: &Term, actions: &mut Vec<Action<P>>) {
+        let Ok(caller) = Caller::read(from) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        let reply = self.answer(&caller, request, actions).unwrap_or_else(|| {
+            self.counters.refused_calls += 1;
+            refusal()
+        });
+        let (to, message) = caller.reply(reply);
+        actions.push(Action::Send { to, message });
+    }
+
+    /// `None` if there's no such request or it can't be read.
+    pub(super) fn answer(
+        &mut self,
+        caller: &Caller,
+        request: &Term,
+        actions: &mut Vec<Action<P>>,
+    ) -> Option<Term> {
+        if let Some([update]) = request.tagged("update") {
+            let update = self.publisher.read_own_update(update).ok()?;
+            self.update(update, actions);
+            return Some(atom!("ok").into());
+        }
+        if let Some([key]) = request.tagged("subscribe") {
+            let key = self.publisher.read_subscription(key).ok()?;
+            return Some(self.subscribe_process(&caller.pid, key, actions));
+        }
+        if let Some([reference]) = request.tagged("unsubscribe") {
+            // `ok` also for a reference that isn't known, as in OTP 29.
+            self.unsubscribe_process(reference.reference().ok()?, actions);
+            return Some(atom!("ok").into());
+        }
+        None
+    }
+
+    /// `{Ref, Initial}`; the process is subscribed until it ends or unsubscribes.
+    pub(super) fn subscribe_process(
+        &mut self,
+        pid: &Pid,
+        key: P::Subscription,
+        actions: &mut Vec<Action<P>>,
+    ) -> Term {
+        let number = self.subscribers.next_number();
+        let reference = self.reference(number);
+        let monitor = self.monitors.start(pid.clone(), Purpose::Subscriber(number));
+        actions.push(Action::Monitor { id: monitor, pid: pid.clone() });
+        let initial = self.publisher.new_subscription(&key, &self.view());
+        let reply = tuple![&reference, self.publisher.initial_term(&initial)];
+        self.subscribers.add_process(number, key, reference, pid.clone(), monitor);
+        reply
+    }
+
+    pub(super) fn unsubscribe_process(
+        &mut self,
+        reference: &Reference,
+        actions: &mut Vec<Action<P>>,
+    ) {
+        let number = self.subscribers.number_of(reference);
+        if let Some(id) = number.and_then(|number| self.subscribers.remove_process(number)) {
+            self.monitors.stop(id, |purpose| matches!(purpose, Purpose::Subscriber(_)));
+            actions.push(Action::Demonitor { id });
+        }
+    }
+
+    /// A reference no one else has: it holds our own pid, and has four words where those of the node
+    /// have three or five. The first word keeps to 18 bits, as all releases want it.
+    pub(super) fn reference(&self, number: u64) -> Reference {
+        let words = [(number & 0x3_ffff) as u32, (number >> 18) as u32, self.me.id, self.me.serial];
+        Reference::new(self.me.node.clone(), self.me.creation, &words)
+            .expect("four words are a reference")
+    }
 }
 
 #[cfg(test)]

@@ -1,46 +1,38 @@
-//! The engine itself: what each input means.
+//! The engine itself: what it holds, where each input goes, and what becomes of the view.
+//!
+//! The exchange with peers is in [`exchange`](super::exchange), calls are in [`call`](super::call).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::action::{Action, Input, MonitorId, SubscriberId, TimerId};
-use super::call::{self, Caller};
-use super::message::{self, Envelope};
+use super::action::{Action, Input, MonitorId, SubscriberId};
+use super::message;
 use super::monitors::{Monitors, Purpose};
 use super::peers::Peers;
-use super::publisher::{DataPublisher, Effects, PeerMessage, Translated, Version, Wire};
+use super::publisher::{DataPublisher, Effects, Version, Wire};
 use super::subscribers::Subscribers;
+use super::timers::{Greeting, Timers};
 use super::view::{SharedView, ViewGuard};
-use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
-use crate::{atom, tuple};
-
-/// How long a peer whose data couldn't be read is left alone before it's asked again.
-const RETRY: Duration = Duration::from_secs(30);
-/// How long a peer that sent its data without a `discover` has for it. On one connection the two
-/// come together; a peer that takes us for known sends none.
-const ANSWER: Duration = Duration::from_secs(1);
-/// The longest pause between two greetings of a node that doesn't answer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::term::{Atom, NodeName, Pid, Term};
 
 /// Runs a publisher: takes what happens, says what to do.
 ///
 /// [`handle`](Self::handle) never panics and never fails, whatever comes in and in whatever order.
 /// What it refuses it counts.
 pub struct Engine<P: DataPublisher> {
-    scope: Atom,
-    me: Pid,
-    options: EngineOptions,
-    publisher: P,
-    version: Version,
-    local_data: P::LocalData,
-    view: SharedView<P::GlobalView>,
-    peers: Peers<P::LocalData>,
+    pub(super) scope: Atom,
+    pub(super) me: Pid,
+    pub(super) options: EngineOptions,
+    pub(super) publisher: P,
+    pub(super) version: Version,
+    pub(super) local_data: P::LocalData,
+    pub(super) view: SharedView<P::GlobalView>,
+    pub(super) peers: Peers<P::LocalData>,
     /// Nodes we're connected to, and the greeting that is due there.
-    nodes: BTreeMap<NodeName, Option<Greeting>>,
-    subscribers: Subscribers<P::Subscription>,
-    monitors: Monitors,
-    timers: Timers,
-    counters: Counters,
+    pub(super) nodes: BTreeMap<NodeName, Option<Greeting>>,
+    pub(super) subscribers: Subscribers<P::Subscription>,
+    pub(super) monitors: Monitors,
+    pub(super) timers: Timers,
+    pub(super) counters: Counters,
 }
 
 /// What a scope can be told at its start.
@@ -93,44 +85,6 @@ pub struct PeerInfo {
     pub version: Option<Version>,
     /// Whether its local data is here.
     pub synced: bool,
-}
-
-/// A node without a known peer is greeted again after 1, 2, 4 ... 30 s.
-#[derive(Debug)]
-struct Greeting {
-    attempt: u32,
-    timer: TimerId,
-}
-
-#[derive(Debug)]
-enum Due {
-    /// Greet this node by name.
-    Greet(NodeName),
-    /// Ask this peer for its data, if it's still missing.
-    Retry(Pid),
-    /// Send this peer our data, if it still hasn't asked.
-    Answer(Pid),
-}
-
-#[derive(Debug, Default)]
-struct Timers {
-    running: BTreeMap<TimerId, Due>,
-    used: u64,
-}
-
-impl Timers {
-    fn start<P: DataPublisher>(
-        &mut self,
-        delay: Duration,
-        due: Due,
-        actions: &mut Vec<Action<P>>,
-    ) -> TimerId {
-        self.used += 1;
-        let timer = TimerId(self.used);
-        self.running.insert(timer, due);
-        actions.push(Action::After { delay, timer });
-        timer
-    }
 }
 
 impl<P: DataPublisher> Engine<P> {
@@ -261,6 +215,11 @@ impl<P: DataPublisher> Engine<P> {
         self.subscribers.len()
     }
 
+    /// Whether a subscriber of this process is still subscribed.
+    pub fn is_subscribed(&self, subscriber: SubscriberId) -> bool {
+        self.subscribers.contains(subscriber)
+    }
+
     /// What was refused so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -310,277 +269,15 @@ impl<P: DataPublisher> Engine<P> {
     }
 }
 
-/// Nodes and greetings.
-impl<P: DataPublisher> Engine<P> {
-    fn node_up(&mut self, node: &NodeName, actions: &mut Vec<Action<P>>) {
-        if self.options.standalone || *node == self.me.node {
-            return;
-        }
-        self.greet_node(node, 0, actions);
-    }
-
-    /// Says hello to the name, and again later unless a peer shows up.
-    ///
-    /// A visible node is greeted by every scope that starts on its peers, a hidden one by none: so
-    /// it has to ask again and again, at its start and whenever a scope there has ended.
-    fn greet_node(&mut self, node: &NodeName, attempt: u32, actions: &mut Vec<Action<P>>) {
-        let to = Destination::Name(self.scope.clone(), node.clone());
-        actions.push(Action::Send { to, message: self.publisher.hello(&self.me, None) });
-        self.greet_node_later(node, attempt, actions);
-    }
-
-    fn greet_node_later(&mut self, node: &NodeName, attempt: u32, actions: &mut Vec<Action<P>>) {
-        let pause = Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE);
-        let timer = self.timers.start(pause, Due::Greet(node.clone()), actions);
-        self.nodes.insert(node.clone(), Some(Greeting { attempt, timer }));
-    }
-
-    fn node_down(&mut self, node: &NodeName, actions: &mut Vec<Action<P>>) {
-        self.nodes.remove(node);
-        // Their `Down`s came before, so there are none; but none may outlive its connection.
-        let left: Vec<Pid> = self.peers.of_node(node).map(|(pid, _)| pid.clone()).collect();
-        for pid in left {
-            self.dismiss(&pid, atom!("noconnection").into(), actions);
-        }
-    }
-
-    fn timer(&mut self, timer: TimerId, actions: &mut Vec<Action<P>>) {
-        match self.timers.running.remove(&timer) {
-            Some(Due::Greet(node)) => {
-                let Some(due) = self.nodes.get_mut(&node) else { return };
-                match due.take_if(|greeting| greeting.timer == timer) {
-                    Some(greeting) if self.peers.of_node(&node).next().is_none() => {
-                        self.greet_node(&node, greeting.attempt.saturating_add(1), actions);
-                    }
-                    _ => {}
-                }
-            }
-            Some(Due::Retry(pid)) => {
-                if let Some(peer) = self.peers.get_mut(&pid)
-                    && peer.retry.take_if(|running| *running == timer).is_some()
-                    && !peer.synced
-                {
-                    self.ask_again(&pid, actions);
-                }
-            }
-            Some(Due::Answer(pid)) => {
-                if let Some(peer) = self.peers.get_mut(&pid)
-                    && peer.answer.take_if(|running| *running == timer).is_some()
-                {
-                    let format = peer.format().clone();
-                    self.tell(&pid, &format, actions);
-                }
-            }
-            None => {}
-        }
-    }
-}
-
-/// Messages.
-impl<P: DataPublisher> Engine<P> {
-    fn message(&mut self, from: &NodeName, message: &Term, actions: &mut Vec<Action<P>>) {
-        match message::open(message) {
-            Envelope::Call { from, request } => self.call(from, request, actions),
-            Envelope::Message(message) => match message::read(message, &self.publisher) {
-                Some(message) => self.peer_message(from, message, actions),
-                None => self.unknown_message(from, message, actions),
-            },
-        }
-    }
-
-    fn unknown_message(&mut self, from: &NodeName, message: &Term, actions: &mut Vec<Action<P>>) {
-        let mut effects = Effects {
-            me: &self.me,
-            publisher: &self.publisher,
-            subscribers: &self.subscribers,
-            monitors: &mut self.monitors,
-            actions,
-        };
-        let publisher = &self.publisher;
-        let read = |view: &mut _| publisher.translate_message(message, view, &mut effects);
-        match self.view.change(read) {
-            Translated::Drop => self.counters.unknown += 1,
-            Translated::Update(update) => {
-                self.update(update, actions);
-            }
-            Translated::Peer(message) => self.peer_message(from, message, actions),
-        }
-    }
-
-    fn peer_message(
-        &mut self,
-        from: &NodeName,
-        message: PeerMessage<P>,
-        actions: &mut Vec<Action<P>>,
-    ) {
-        let (PeerMessage::Discover { peer, .. }
-        | PeerMessage::LocalData { peer, .. }
-        | PeerMessage::Update { peer, .. }
-        | PeerMessage::Unreadable { peer, .. }) = &message;
-        if peer.node == self.me.node {
-            self.counters.own += 1;
-            return;
-        }
-        if peer.node != *from {
-            self.counters.spoofed += 1;
-            return;
-        }
-        match message {
-            PeerMessage::Discover { peer, version } => self.discover(&peer, version, actions),
-            PeerMessage::LocalData { peer, label, data } => {
-                self.local_data_of(&peer, label, data, actions);
-            }
-            PeerMessage::Update { peer, update } => self.update_of(&peer, update, actions),
-            PeerMessage::Unreadable { peer, label } => self.unreadable(&peer, label, actions),
-        }
-    }
-
-    /// `{discover, Peer, Version}`: answer with all we have; introduce ourselves if it's new.
-    fn discover(&mut self, peer: &Pid, version: Version, actions: &mut Vec<Action<P>>) {
-        if self.options.standalone {
-            return;
-        }
-        let is_new = !self.peers.contains(peer);
-        if is_new {
-            // Our data first, then the monitor, then our own `discover`: the order OTP has.
-            self.send_local_data(peer, &version, actions);
-            self.add_peer(peer.clone(), version.clone(), actions);
-            let message = self.publisher.hello(&self.me, Some(&version));
-            actions.push(Action::Send { to: Destination::from(peer), message });
-        } else {
-            self.send_local_data(peer, &version, actions);
-        }
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.version = Some(version);
-            known.told = true;
-            known.answer = None;
-        }
-        self.announce(peer, actions);
-    }
-
-    /// `{local_data, Peer, Label, Data}`: whatever we knew of the peer, this is it now.
-    fn local_data_of(
-        &mut self,
-        peer: &Pid,
-        label: Version,
-        data: P::LocalData,
-        actions: &mut Vec<Action<P>>,
-    ) {
-        self.ensure_known(peer, label, actions);
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        let old = std::mem::replace(&mut known.data, data);
-        known.synced = true;
-        self.reshow(peer, &old, actions);
-        self.announce(peer, actions);
-    }
-
-    /// `{update, Peer, Update}`.
-    fn update_of(&mut self, peer: &Pid, update: P::Update, actions: &mut Vec<Action<P>>) {
-        let Some(known) = self.peers.get_mut(peer) else {
-            // Its connection was lost, ours to it is new: its local data will hold the update.
-            self.counters.strangers += 1;
-            return;
-        };
-        if !known.synced {
-            self.counters.early += 1;
-            return;
-        }
-        if let Some(update) = self.publisher.update_local_data(update, &mut known.data)
-            && self.peers.shown(&peer.node) == Some(peer)
-        {
-            self.show(&peer.node, &update, actions);
-        }
-    }
-
-    /// What can't be read can't be skipped either: what follows builds on it. So all of the peer's
-    /// data goes and it's asked for all of it. It stays known, for it still gets our updates.
-    fn unreadable(&mut self, peer: &Pid, label: Option<Version>, actions: &mut Vec<Action<P>>) {
-        self.counters.unreadable += 1;
-        // An update of a stranger is nobody's, readable or not; nor does it tell a version.
-        if let Some(label) = label {
-            self.ensure_known(peer, label, actions);
-        }
-        let init = self.publisher.init_local_data();
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        let old = std::mem::replace(&mut known.data, init);
-        let may_ask = known.retry.is_none();
-        known.synced = false;
-        self.reshow(peer, &old, actions);
-        if may_ask {
-            self.ask_again(peer, actions);
-        }
-    }
-
-    fn ask_again(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        let message = self.publisher.hello(&self.me, known.version.as_ref());
-        actions.push(Action::Send { to: Destination::from(peer), message });
-        known.retry = Some(self.timers.start(RETRY, Due::Retry(peer.clone()), actions));
-    }
-
-    /// A peer whose data came before its `discover` is known from here on, too.
-    fn ensure_known(&mut self, peer: &Pid, label: Version, actions: &mut Vec<Action<P>>) {
-        if self.peers.contains(peer) {
-            return;
-        }
-        self.add_peer(peer.clone(), label, actions);
-        if !self.options.standalone
-            && let Some(known) = self.peers.get_mut(peer)
-        {
-            known.answer = Some(self.timers.start(ANSWER, Due::Answer(peer.clone()), actions));
-        }
-    }
-
-    fn add_peer(&mut self, peer: Pid, label: Version, actions: &mut Vec<Action<P>>) {
-        if let Some(oldest) = self.peers.crowded_out(&peer.node).cloned() {
-            self.counters.crowded_out += 1;
-            self.dismiss(&oldest, atom!("noproc").into(), actions);
-        }
-        let id = self.monitors.start(peer.clone(), Purpose::Peer);
-        actions.push(Action::Monitor { id, pid: peer.clone() });
-        self.peers.add(peer, id, label, self.publisher.init_local_data());
-    }
-
-    fn send_local_data(&self, peer: &Pid, version: &Version, actions: &mut Vec<Action<P>>) {
-        // OTP 29 labels with the receiver's version and takes the label for the sender's: told too
-        // high a one, it would send updates we can't read; told the lower, it's right for both.
-        let format = version.min(&self.version);
-        let messages = match self.publisher.translate_local_data(&self.me, format, &self.local_data)
-        {
-            Wire::Term(data) => vec![message::local_data(&self.me, format, data)],
-            Wire::Plain(messages) => messages,
-        };
-        actions.extend(messages.into_iter().map(|message| Action::Send {
-            to: Destination::from(peer),
-            message: message::cast(message),
-        }));
-    }
-
-    /// Sends a peer our data without being asked. All releases take it, known or not.
-    fn tell(&mut self, peer: &Pid, format: &Version, actions: &mut Vec<Action<P>>) {
-        self.send_local_data(peer, format, actions);
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.told = true;
-        }
-        self.announce(peer, actions);
-    }
-
-    fn announce(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
-        if let Some(known) = self.peers.get_mut(peer)
-            && known.synced
-            && known.told
-            && !known.announced
-        {
-            known.announced = true;
-            let version = known.format().clone();
-            actions.push(Action::PeerUp { peer: peer.clone(), version });
-        }
-    }
-}
-
 /// What ends.
 impl<P: DataPublisher> Engine<P> {
-    fn down(&mut self, monitor: MonitorId, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
+    pub(super) fn down(
+        &mut self,
+        monitor: MonitorId,
+        pid: &Pid,
+        reason: Term,
+        actions: &mut Vec<Action<P>>,
+    ) {
         match self.monitors.down(monitor, pid) {
             None => self.counters.late_downs += 1,
             Some(Purpose::Subscriber(number)) => {
@@ -612,7 +309,7 @@ impl<P: DataPublisher> Engine<P> {
     }
 
     /// The peer isn't known any more, whether it lives or not.
-    fn dismiss(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
+    pub(super) fn dismiss(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
         if let Some(monitor) = self.peers.get(pid).map(|peer| peer.monitor) {
             self.monitors.stop(monitor, |purpose| purpose == Purpose::Peer);
             actions.push(Action::Demonitor { id: monitor });
@@ -621,7 +318,7 @@ impl<P: DataPublisher> Engine<P> {
     }
 
     /// The peer isn't known any more; its monitor has ended already.
-    fn forget(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
+    pub(super) fn forget(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
         let Some(peer) = self.peers.remove(pid) else { return };
         self.reshow(pid, &peer.data, actions);
         if peer.announced {
@@ -633,7 +330,7 @@ impl<P: DataPublisher> Engine<P> {
 /// Local data, the view and what subscribers hear of it.
 impl<P: DataPublisher> Engine<P> {
     /// Whether it changed anything.
-    fn update(&mut self, update: P::Update, actions: &mut Vec<Action<P>>) -> bool {
+    pub(super) fn update(&mut self, update: P::Update, actions: &mut Vec<Action<P>>) -> bool {
         let Some(update) = self.publisher.update_local_data(update, &mut self.local_data) else {
             return false;
         };
@@ -645,7 +342,7 @@ impl<P: DataPublisher> Engine<P> {
 
     /// To all who got our local data: to the others it's still to come, with the update in it. (A
     /// `pg` of OTP 27 that hears of a leave before it has our data crashes.)
-    fn publish(&mut self, update: &P::Update, actions: &mut Vec<Action<P>>) {
+    pub(super) fn publish(&mut self, update: &P::Update, actions: &mut Vec<Action<P>>) {
         let mut by_format: BTreeMap<&Version, Vec<Pid>> = BTreeMap::new();
         for (pid, peer) in self.peers.iter().filter(|(_, peer)| peer.told) {
             let format = peer.format().min(&self.version);
@@ -664,7 +361,12 @@ impl<P: DataPublisher> Engine<P> {
         }
     }
 
-    fn show(&mut self, origin: &NodeName, update: &P::Update, actions: &mut Vec<Action<P>>) {
+    pub(super) fn show(
+        &mut self,
+        origin: &NodeName,
+        update: &P::Update,
+        actions: &mut Vec<Action<P>>,
+    ) {
         let mut effects = Effects {
             me: &self.me,
             publisher: &self.publisher,
@@ -680,7 +382,7 @@ impl<P: DataPublisher> Engine<P> {
 
     /// The data of `pid` was `old` and is another now, or is gone: brings the view's part of its
     /// node to what the peer shows that speaks for it.
-    fn reshow(&mut self, pid: &Pid, old: &P::LocalData, actions: &mut Vec<Action<P>>) {
+    pub(super) fn reshow(&mut self, pid: &Pid, old: &P::LocalData, actions: &mut Vec<Action<P>>) {
         let before = self.peers.shown(&pid.node).cloned();
         let after = self.peers.speaker(&pid.node).cloned();
         if before == after && before.as_ref() != Some(pid) {
@@ -696,83 +398,5 @@ impl<P: DataPublisher> Engine<P> {
         if let Some(update) = update {
             self.show(&pid.node, &update, actions);
         }
-    }
-}
-
-/// Calls, and the subscribers that come with them.
-impl<P: DataPublisher> Engine<P> {
-    fn call(&mut self, from: &Term, request: &Term, actions: &mut Vec<Action<P>>) {
-        let Ok(caller) = Caller::read(from) else {
-            self.counters.unknown += 1;
-            return;
-        };
-        let reply = self.answer(&caller, request, actions).unwrap_or_else(|| {
-            self.counters.refused_calls += 1;
-            call::refusal()
-        });
-        let (to, message) = caller.reply(reply);
-        actions.push(Action::Send { to, message });
-    }
-
-    /// `None` if there's no such request or it can't be read.
-    fn answer(
-        &mut self,
-        caller: &Caller,
-        request: &Term,
-        actions: &mut Vec<Action<P>>,
-    ) -> Option<Term> {
-        if let Some([update]) = request.tagged("update") {
-            let update = self.publisher.read_own_update(update).ok()?;
-            self.update(update, actions);
-            return Some(atom!("ok").into());
-        }
-        if let Some([key]) = request.tagged("subscribe") {
-            let key = self.publisher.read_subscription(key).ok()?;
-            return Some(self.subscribe_process(&caller.pid, key, actions));
-        }
-        if let Some([reference]) = request.tagged("unsubscribe") {
-            // `ok` also for a reference that isn't known, as in OTP 29.
-            self.unsubscribe_process(reference.reference().ok()?, actions);
-            return Some(atom!("ok").into());
-        }
-        None
-    }
-
-    /// `{Ref, Initial}`; the process is subscribed until it ends or unsubscribes.
-    fn subscribe_process(
-        &mut self,
-        pid: &Pid,
-        key: P::Subscription,
-        actions: &mut Vec<Action<P>>,
-    ) -> Term {
-        let number = self.subscribers.next_number();
-        let reference = self.reference(number);
-        let monitor = self.monitors.start(pid.clone(), Purpose::Subscriber(number));
-        actions.push(Action::Monitor { id: monitor, pid: pid.clone() });
-        let initial = self.publisher.new_subscription(&key, &self.view());
-        let reply = tuple![&reference, self.publisher.initial_term(&initial)];
-        self.subscribers.add_process(number, key, reference, pid.clone(), monitor);
-        reply
-    }
-
-    fn unsubscribe_process(&mut self, reference: &Reference, actions: &mut Vec<Action<P>>) {
-        let number = self.subscribers.number_of(reference);
-        if let Some(id) = number.and_then(|number| self.subscribers.remove_process(number)) {
-            self.monitors.stop(id, |purpose| matches!(purpose, Purpose::Subscriber(_)));
-            actions.push(Action::Demonitor { id });
-        }
-    }
-
-    /// A reference no one else has: it holds our own pid, and has four words where those of the node
-    /// have three or five. The first word keeps to 18 bits, as all releases want it.
-    fn reference(&self, number: u64) -> Reference {
-        let words = [(number & 0x3_ffff) as u32, (number >> 18) as u32, self.me.id, self.me.serial];
-        Reference::new(self.me.node.clone(), self.me.creation, &words)
-            .expect("four words are a reference")
-    }
-
-    /// Whether a subscriber of this process is still subscribed.
-    pub fn is_subscribed(&self, subscriber: SubscriberId) -> bool {
-        self.subscribers.contains(subscriber)
     }
 }

@@ -20,6 +20,7 @@ mod action;
 mod call;
 #[expect(clippy::module_inception, reason = "the engine is what the module is about")]
 mod engine;
+mod exchange;
 mod message;
 mod monitors;
 mod peers;
@@ -27,6 +28,7 @@ mod publisher;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod view;
 
 pub use action::{Action, CallerId, Input, MonitorId, SubscriberId, TimerId};
