@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Cli, free_port};
-use crate::support::{Epmd, ErlNode, Otp};
+use crate::publish::versions::beam_with_names;
+use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
 
 fn join<'a>(name: &'a str, peer: Option<&'a str>, module: &'a str, scope: &'a str) -> Vec<&'a str> {
     let mut all = vec!["join"];
@@ -128,4 +129,44 @@ async fn raw_watches_kv() -> Result<()> {
     // Whoever says nothing isn't listed.
     assert_eq!(kv.ask("peers").await?, json!([]));
     Ok(())
+}
+
+/// A publisher of the user's own, of which the watcher knows nothing: not its formats, nor that its
+/// version is a tuple. Nobody has to translate for it, and nobody is told anything.
+async fn raw_watches_any_publisher(otp: Otp) -> Result<()> {
+    let epmd = Epmd::start_of(otp).await?;
+    let a = beam_with_names(otp, "a", &epmd).await?;
+    a.eval("{ok, _} = dp_names:start(names, #{format => 2, version => {2, 0}}), ok").await?;
+    a.eval("dp_names:add(names, early, 7)").await?;
+    let told = join("w@127.0.0.1", Some("a@127.0.0.1"), "raw", "names");
+    let mut watch = Cli::start(epmd.port(), &told)?;
+    let peer = watch.event("a peer", |event| event["event"] == "peer_up").await?;
+    assert_eq!((&peer["node"], &peer["version"]), (&json!("a@127.0.0.1"), &json!("{2,0}")));
+    let data = json!({"event": "local_data", "node": "a@127.0.0.1", "data": "#{early => 7}"});
+    watch.event("its data as it is", |event| *event == data).await?;
+    a.eval("dp_names:add(names, late, 8)").await?;
+    let update = json!({"event": "update", "node": "a@127.0.0.1", "update": "[{set,late,8}]"});
+    watch.event("its update as it is", |event| *event == update).await?;
+    assert_eq!(watch.ask("peers").await?[0]["version"], "{2,0}");
+    assert_eq!(watch.ask("data").await?[0]["updates"], 1);
+    assert_eq!(a.eval("maps:keys(dp_names:all(names))").await?, "['a@127.0.0.1']");
+    watch.write("quit\n").await?;
+    assert_eq!(watch.end().await?.code, Some(0));
+    wait_eval(&a, "dp_names:untranslated()", "[]", SOON).await?;
+    a.finish().await
+}
+
+#[tokio::test]
+async fn raw_watches_any_publisher_otp_25() -> Result<()> {
+    raw_watches_any_publisher(Otp::R25).await
+}
+
+#[tokio::test]
+async fn raw_watches_any_publisher_otp_27() -> Result<()> {
+    raw_watches_any_publisher(Otp::R27).await
+}
+
+#[tokio::test]
+async fn raw_watches_any_publisher_otp_29() -> Result<()> {
+    raw_watches_any_publisher(Otp::R29).await
 }

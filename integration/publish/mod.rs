@@ -5,7 +5,7 @@ mod callers;
 mod kv;
 mod rolling;
 mod unreadable;
-mod versions;
+pub(crate) mod versions;
 
 use anyhow::{Context, Result};
 use data_publisher::Cookie;

@@ -95,7 +95,7 @@ impl RustNames {
 }
 
 /// A BEAM node with the modules loaded; its scope is started by [`start_names`].
-pub(super) async fn beam_with_names(otp: Otp, name: &str, epmd: &Epmd) -> Result<ErlNode> {
+pub(crate) async fn beam_with_names(otp: Otp, name: &str, epmd: &Epmd) -> Result<ErlNode> {
     let node = beam_node(otp, name, epmd).await?;
     node.load("erlang/test/dp_names.erl").await?;
     Ok(node)
