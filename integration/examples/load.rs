@@ -1,0 +1,88 @@
+//! Each node publishes its load, a number; every node sees the load of all.
+//!
+//! ```text
+//! cargo run --example load -- r@127.0.0.1 COOKIE [a@127.0.0.1]
+//! ```
+//!
+//! Numbers on stdin are our load from then on. On the BEAM `erlang/examples/load.erl` is the same.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
+
+use std::collections::BTreeMap;
+
+use data_publisher::engine::{DataPublisher, Effects};
+use data_publisher::scope::Notice;
+use data_publisher::term::{Atom, NodeName};
+use data_publisher::{Cookie, NodeConfig, Scope, atom};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+struct Load;
+
+impl DataPublisher for Load {
+    type LocalData = i64;
+    type Update = i64; // the new value replaces the old
+    type GlobalView = BTreeMap<NodeName, i64>;
+    type Subscription = ();
+    type Initial = BTreeMap<NodeName, i64>;
+    type Event = (NodeName, i64);
+
+    #[rustfmt::skip]
+    fn init_local_data(&self) -> i64 { 0 } // of a node that isn't there, too
+    #[rustfmt::skip]
+    fn init_global_view(&mut self, _: &Atom) -> Self::GlobalView { BTreeMap::new() }
+    fn update_local_data(&self, load: i64, data: &mut i64) -> Option<i64> {
+        (std::mem::replace(data, load) != load).then_some(load)
+    }
+    fn data_diff(&self, old: &i64, new: &i64) -> Option<i64> {
+        (old != new).then_some(*new)
+    }
+    #[rustfmt::skip]
+    fn update_global_view_and_notify(
+        &self, node: &NodeName, load: &i64, view: &mut Self::GlobalView, effects: &mut Effects<'_, Self>,
+    ) {
+        view.insert(node.clone(), *load);
+        effects.notify(&(), &(node.clone(), *load));
+    }
+    fn new_subscription(&self, (): &(), view: &Self::GlobalView) -> Self::Initial {
+        view.clone()
+    }
+    data_publisher::serde_terms!();
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(name), Some(cookie)) = (arguments.next(), arguments.next()) else {
+        anyhow::bail!("usage: load NAME@HOST COOKIE [PEER]; ERL_EPMD_PORT is heeded")
+    };
+    let epmd = std::env::var("ERL_EPMD_PORT").ok().and_then(|port| port.parse().ok());
+    let mut config = NodeConfig::new(&name)?.cookie(Cookie::new(&cookie)?);
+    config = config.epmd_port(epmd.unwrap_or(4369));
+    for peer in arguments {
+        config = config.seed(NodeName::new(&peer)?);
+    }
+
+    let node = data_publisher::start(config).await?;
+    let load = Scope::start(&node, atom!("load"), Load)?;
+    let (all, mut changes) = load.subscribe(()).await?;
+    for (node, load) in all {
+        println!("{node} {load}");
+    }
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Notice::Event((node, load))) => println!("{node} {load}"),
+                Some(Notice::Lagged(all)) => println!("all anew: {all:?}"),
+                None => anyhow::bail!("the scope has ended"),
+            },
+            line = lines.next_line() => match line?.map(|line| line.trim().parse()) {
+                Some(Ok(number)) => _ = load.update(number).await?,
+                Some(Err(error)) => eprintln!("{error}"),
+                None => break,
+            },
+        }
+    }
+    node.stop().await;
+    Ok(())
+}

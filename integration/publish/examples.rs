@@ -1,0 +1,160 @@
+//! The examples as a user runs them, beside real nodes.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::OnceCell;
+
+use super::beam_node;
+use crate::otp::on_each_release;
+use crate::support::{Epmd, Otp, SOON, wait_eval};
+
+on_each_release! {
+    load_is_one_publisher_in_rust_and_erlang
+    config_takes_updates_and_subscribers_from_the_beam
+}
+
+/// For cargo, which has little left to do: the library is built.
+const BUILD_TIME: Duration = Duration::from_secs(300);
+
+/// Builds the examples, as `cargo test` builds them only when it's asked for nothing else.
+async fn path_of(example: &str) -> Result<PathBuf> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    let build = async || {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let mut build = Command::new(cargo);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args(["build", "--quiet", "--locked", "--profile", "test", "--examples"]);
+        let output = tokio::time::timeout(BUILD_TIME, build.output()).await??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cargo build --examples: {said}");
+        Ok(())
+    };
+    BUILT.get_or_try_init(build).await?;
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_data-publisher"));
+    Ok(binary.with_file_name("examples").join(example))
+}
+
+/// A running example; killed when dropped.
+struct Example {
+    _child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Example {
+    async fn start(example: &str, arguments: &[&str], epmd: &Epmd) -> Result<Self> {
+        let mut child = Command::new(path_of(example).await?)
+            .args(arguments)
+            .env("ERL_EPMD_PORT", epmd.port().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdin = child.stdin.take().context("stdin is a pipe")?;
+        let stdout = child.stdout.take().context("stdout is a pipe")?;
+        Ok(Self { _child: child, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
+    async fn write(&mut self, line: &str) -> Result<()> {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(())
+    }
+
+    /// Reads on until this line.
+    async fn until(&mut self, expected: &str) -> Result<()> {
+        let mut seen = Vec::new();
+        let found = async {
+            while let Some(line) = self.lines.next_line().await? {
+                if line == expected {
+                    return anyhow::Ok(());
+                }
+                seen.push(line);
+            }
+            anyhow::bail!("it has ended")
+        };
+        let found = tokio::time::timeout(SOON, found).await;
+        let found = found.map_err(anyhow::Error::from).and_then(|found| found);
+        found.with_context(|| format!("`{expected}` after {seen:?}"))
+    }
+}
+
+async fn load_is_one_publisher_in_rust_and_erlang(otp: Otp) -> Result<()> {
+    let epmd = Epmd::start_of(otp).await?;
+    let mut a = beam_node(otp, "a", &epmd).await?;
+    a.load("erlang/examples/load.erl").await?;
+    a.eval("{ok, _} = load:start(), ok = load:set(7)").await?;
+    let arguments = ["r@127.0.0.1", "cookie", "a@127.0.0.1"];
+    let mut example = Example::start("load", &arguments, &epmd).await?;
+    example.until("a@127.0.0.1 7").await?;
+
+    a.eval(
+        "Self = self(), Told = spawn(fun() -> {Ref, _} = load:subscribe(), Self ! subscribed, \
+         receive {Ref, Node, Load} -> receive {what, P} -> P ! {Node, Load} end end end), \
+         receive subscribed -> ok end",
+    )
+    .await?;
+    example.write("42").await?;
+    assert_eq!(
+        a.eval("Told ! {what, self()}, receive {N, L} -> {N, L} end").await?,
+        "{'r@127.0.0.1',42}"
+    );
+    wait_eval(&a, "load:all()", "#{'a@127.0.0.1' => 7,'r@127.0.0.1' => 42}", SOON).await?;
+    a.eval("ok = load:set(8)").await?;
+    example.until("a@127.0.0.1 8").await?;
+
+    drop(example);
+    wait_eval(&a, "maps:get('r@127.0.0.1', load:all())", "0", SOON).await?;
+    let mut example = Example::start("load", &arguments, &epmd).await?;
+    example.until("a@127.0.0.1 8").await?;
+    a.kill().await?;
+    example.until("a@127.0.0.1 0").await?;
+    a.finish().await
+}
+
+async fn config_takes_updates_and_subscribers_from_the_beam(otp: Otp) -> Result<()> {
+    let epmd = Epmd::start_of(otp).await?;
+    let a = beam_node(otp, "a", &epmd).await?;
+    let mut one = Example::start("config", &["one@127.0.0.1", "cookie"], &epmd).await?;
+    one.until("ready, 0 flags").await?;
+    one.write("set dark {\"enabled\": true, \"percent\": 10}").await?;
+    one.until("true").await?;
+    let arguments = ["two@127.0.0.1", "cookie", "one@127.0.0.1"];
+    let mut two = Example::start("config", &arguments, &epmd).await?;
+    // Ready means that the other one's flags are here.
+    two.until("ready, 1 flags").await?;
+    two.write("get dark").await?;
+    let dark = "{\"enabled\":true,\"percent\":10,\"only_for\":[]}";
+    two.until(&format!("{{\"one@127.0.0.1\":{dark}}}")).await?;
+
+    // A process on the BEAM sees, hears and sets flags of a Rust node.
+    a.eval(
+        "Two = {flags, 'two@127.0.0.1'}, \
+         {Ref, Table} = data_publisher:subscribe(Two, {flag, <<\"dark\">>})",
+    )
+    .await
+    .context("subscribing")?;
+    let table = "Table =:= #{<<\"dark\">> => #{'one@127.0.0.1' => \
+                 #{enabled => true, percent => 10, only_for => []}}}";
+    assert_eq!(a.eval(table).await?, "true");
+    a.eval(
+        "ok = data_publisher:update(Two, [{set, <<\"beta\">>, #{enabled => false, \
+         only_for => [<<\"alice\">>, \"bob\"]}}])",
+    )
+    .await?;
+    let beta = "{\"enabled\":false,\"percent\":100,\"only_for\":[\"alice\",\"bob\"]}";
+    one.write("get beta").await?;
+    one.until(&format!("{{\"two@127.0.0.1\":{beta}}}")).await?;
+    for bad in ["[{set, dark}]", "[{set, <<\"x\">>, #{}}]", "[{set, <<\"x\">>, #{enabled => 1}}]"] {
+        let call = format!("catch gen_server:call(Two, {{update, {bad}}})");
+        assert_eq!(a.eval(&call).await?, "{error,badarg}");
+    }
+
+    drop(one);
+    two.until("one@127.0.0.1 Remove(\"dark\")").await?;
+    a.finish().await
+}
