@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::connection::table::Claim;
+use super::connection::table::{Claim, Failed, Knock};
 use super::*;
 use crate::epmd::EpmdServer;
 use crate::{atom, tuple};
@@ -349,4 +349,22 @@ async fn who_is_dialled_may_dial_us_while_we_only_look_for_it() {
     assert!(cancel.is_cancelled());
     let outcome = timeout(LIMIT, outcome.wait_for(Option::is_some)).await.unwrap();
     assert!(matches!(*outcome.unwrap(), Some(Ok(()))));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_dial_of_the_peer_that_comes_to_nothing_dials() {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let (a, b) = (node("a@127.0.0.1", &epmd).await, node("b@127.0.0.1", &epmd).await);
+    // A dial of the past, whose socket is closed: only its name is still read.
+    let Knock::Admit(_, stale, _) = b.router().table().knock(b.name(), a.name(), 9) else {
+        panic!("the place was free")
+    };
+    let connect = b.connect(a.name());
+    tokio::pin!(connect);
+    assert!(timeout(Duration::from_millis(50), &mut connect).await.is_err(), "it waits");
+
+    b.router().table().fail(a.name(), stale, Failed::Theirs);
+
+    timeout(LIMIT, connect).await.unwrap().unwrap();
+    assert_eq!(b.nodes(), [a.name().clone()]);
 }

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handshake::{self, Admission, HandshakeError, Offer, OnAlive, Peer, Refusal, Us};
-use super::table::{Attempt, Claim, Knock, Outcome};
+use super::table::{Attempt, Claim, Failed, Knock, Outcome};
 use super::{Connection, start};
 use crate::epmd::Epmd;
 use crate::node::ConnectError;
@@ -56,28 +56,38 @@ impl Identity {
         if peer == self.router.name() {
             return Err(ConnectError::Ourselves { node: peer.clone() });
         }
-        let mut outcome: Outcome = match self.router.table().claim(peer) {
-            Claim::Up(connection) => return Ok(connection),
-            Claim::Wait(outcome) => outcome,
-            Claim::Stopped => return Err(ConnectError::Stopped { node: peer.clone() }),
-            Claim::Dial(attempt, cancel, outcome) => {
-                let (identity, peer) = (self.clone(), peer.clone());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = cancel.cancelled() => {}
-                        () = identity.dial(&peer, attempt) => {}
-                    }
-                });
-                outcome
-            }
-        };
         // Two attempts may follow each other: ours, then the peer's that crossed it.
-        let limit = self.router.limits().setup_time * 2;
-        match timeout(limit, outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(ended)) => ended.clone().unwrap_or(Ok(()))?,
-            Ok(Err(_)) | Err(_) => return Err(ConnectError::Timeout { node: peer.clone() }),
+        let deadline = Instant::now() + self.router.limits().setup_time * 2;
+        loop {
+            let mut outcome: Outcome = match self.router.table().claim(peer) {
+                Claim::Up(connection) => return Ok(connection),
+                Claim::Wait(outcome) => outcome,
+                Claim::Stopped => return Err(ConnectError::Stopped { node: peer.clone() }),
+                Claim::Dial(attempt, cancel, outcome) => {
+                    let (identity, peer) = (self.clone(), peer.clone());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = cancel.cancelled() => {}
+                            () = identity.dial(&peer, attempt) => {}
+                        }
+                    });
+                    outcome
+                }
+            };
+            let ended = match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+                Ok(Ok(ended)) => ended.clone().unwrap_or(Ok(())),
+                Ok(Err(_)) | Err(_) => return Err(ConnectError::Timeout { node: peer.clone() }),
+            };
+            match ended {
+                Ok(()) => {
+                    let up = self.router.table().up(peer);
+                    return up.ok_or_else(|| ConnectError::Closed { node: peer.clone() });
+                }
+                Err(Failed::Ours(error)) => return Err(error),
+                // Now it's us who dial, or whoever was faster.
+                Err(Failed::Theirs) => {}
+            }
         }
-        self.router.table().up(peer).ok_or_else(|| ConnectError::Closed { node: peer.clone() })
     }
 
     async fn dial(&self, peer: &NodeName, attempt: Attempt) {
@@ -102,7 +112,7 @@ impl Identity {
             Err(error) => error,
         };
         log::debug!("{peer}: not connected: {error}");
-        self.router.table().fail(peer, attempt, error);
+        self.router.table().fail(peer, attempt, Failed::Ours(error));
     }
 
     async fn try_dial(
@@ -164,10 +174,8 @@ impl Identity {
                 Ok(())
             }
             Err(error) => {
-                let error = Arc::new(error);
-                let failed = ConnectError::handshake(&peer, error.clone());
-                self.router.table().fail(&peer, attempt, failed);
-                Err(error)
+                self.router.table().fail(&peer, attempt, Failed::Theirs);
+                Err(Arc::new(error))
             }
         }
     }

@@ -35,7 +35,17 @@ enum Place {
 }
 
 /// How an attempt ended; `None` while it hasn't.
-pub(crate) type Outcome = watch::Receiver<Option<Result<(), ConnectError>>>;
+pub(crate) type Outcome = watch::Receiver<Option<Result<(), Failed>>>;
+
+/// Why there is no connection after an attempt.
+#[derive(Clone, Debug)]
+pub(crate) enum Failed {
+    /// Ours has failed.
+    Ours(ConnectError),
+    /// The peer's own has, to which ours gave way. It may have been given up long ago, or be that of
+    /// somebody who only claims the name: it says nothing of what ours would have come to.
+    Theirs,
+}
 
 /// A place that is being filled.
 #[derive(Clone, Debug)]
@@ -45,7 +55,7 @@ struct Setup {
     /// Ends the attempt, when another takes its place.
     cancel: CancellationToken,
     /// For those who wait for a connection to this node, whichever attempt brings it.
-    outcome: Arc<watch::Sender<Option<Result<(), ConnectError>>>>,
+    outcome: Arc<watch::Sender<Option<Result<(), Failed>>>>,
 }
 
 /// How far an attempt has come, as far as it matters to the other end.
@@ -201,7 +211,7 @@ impl Table {
             if let Place::SettingUp(setup) = place {
                 setup.cancel.cancel();
                 let stopped = ConnectError::Stopped { node: peer.clone() };
-                setup.outcome.send_replace(Some(Err(stopped)));
+                setup.outcome.send_replace(Some(Err(Failed::Ours(stopped))));
             }
             matches!(place, Place::Up(_))
         });
@@ -213,13 +223,13 @@ impl Table {
     }
 
     /// An attempt has failed. Those who wait for it hear of it, unless another has its place.
-    pub(crate) fn fail(&self, peer: &NodeName, attempt: Attempt, error: ConnectError) {
+    pub(crate) fn fail(&self, peer: &NodeName, attempt: Attempt, failed: Failed) {
         let mut places = self.write();
         if let Entry::Occupied(place) = places.by_name.entry(peer.clone())
             && matches!(place.get(), Place::SettingUp(setup) if setup.attempt == attempt)
             && let Place::SettingUp(setup) = place.remove()
         {
-            setup.outcome.send_replace(Some(Err(error)));
+            setup.outcome.send_replace(Some(Err(failed)));
         }
     }
 
@@ -353,7 +363,7 @@ mod tests {
         let Claim::Dial(attempt, cancel, outcome) = table.claim(&name("b@h")) else { panic!() };
         table.stop();
         assert!(cancel.is_cancelled());
-        assert!(matches!(*outcome.borrow(), Some(Err(ConnectError::Stopped { .. }))));
+        assert!(matches!(*outcome.borrow(), Some(Err(Failed::Ours(ConnectError::Stopped { .. })))));
         assert!(matches!(table.claim(&name("b@h")), Claim::Stopped));
         assert!(!table.take_over(&name("b@h"), attempt));
         let knock = table.knock(&name("a@h"), &name("b@h"), 9);
@@ -368,9 +378,9 @@ mod tests {
         let Knock::Admit(_, winner, _) = table.knock(&name("a@h"), &peer, 9) else { panic!() };
 
         assert!(cancel.is_cancelled());
-        table.fail(&peer, lost, ConnectError::Timeout { node: peer.clone() });
+        table.fail(&peer, lost, Failed::Ours(ConnectError::Timeout { node: peer.clone() }));
         assert!(outcome.borrow().is_none(), "who dialled waits for the winner");
-        table.fail(&peer, winner, ConnectError::Timeout { node: peer.clone() });
+        table.fail(&peer, winner, Failed::Theirs);
         assert!(outcome.borrow().is_some());
     }
 
