@@ -83,15 +83,6 @@ pub(crate) struct Peer {
     pub(crate) creation: Creation,
 }
 
-/// What to tell a peer that says a connection to us is up already.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum OnAlive {
-    /// `true`: that one is dead, as after our restart; the peer ends it and this one goes on.
-    TakeOver,
-    /// `false`: keep that one, this one ends.
-    Keep,
-}
-
 /// The handshake of the side that connected; `peer` is whom it wanted to reach.
 ///
 /// The peer is asked for its proof only after ours was sent: so the protocol has it. Cookies may
@@ -105,7 +96,6 @@ pub(crate) async fn dial<S>(
     us: &Us,
     cookie: &Cookie,
     peer: &NodeName,
-    on_alive: OnAlive,
 ) -> Result<Peer, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -115,13 +105,9 @@ where
         Status::Ok => {}
         Status::Nok => return Err(HandshakeError::PeerDials { peer: peer.clone() }),
         Status::NotAllowed => return Err(HandshakeError::NotAllowed { peer: peer.clone() }),
-        Status::Alive => match on_alive {
-            OnAlive::TakeOver => write_frame(&mut stream, Step::AliveAnswer, b"strue").await?,
-            OnAlive::Keep => {
-                write_frame(&mut stream, Step::AliveAnswer, b"sfalse").await?;
-                return Err(HandshakeError::AlreadyConnected { peer: peer.clone() });
-            }
-        },
+        // Who dials has no connection: the one the peer has is dead, as after our restart. `true`
+        // has the peer end it and go on with this one.
+        Status::Alive => write_frame(&mut stream, Step::AliveAnswer, b"strue").await?,
     }
 
     let challenge = read_frame(&mut stream, Step::Challenge).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::handshake::{self, Admission, HandshakeError, Offer, OnAlive, Peer, Refusal, Us};
+use super::handshake::{self, Admission, HandshakeError, Offer, Peer, Refusal, Us};
 use super::table::{Attempt, Claim, Failed, Knock, Outcome};
 use super::{Connection, start};
 use crate::epmd::Epmd;
@@ -129,11 +129,14 @@ impl Identity {
             .await
             .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
         let _ = socket.set_nodelay(true);
-        // While the place is ours there is no connection in it, so one that the peer has is dead.
-        let ours = self.router.table().dialling(peer, attempt);
-        let on_alive = if ours { OnAlive::TakeOver } else { OnAlive::Keep };
+        // Told our name, a BEAM of a lesser one gives its own dial up for ours: so not one word unless
+        // ours counts.
+        if !self.router.table().dialling(peer, attempt) {
+            return Err(ConnectError::Closed { node: node() });
+        }
+        log::debug!("{peer}: dialling, {attempt:?}");
         let cookie = self.cookie_for(peer);
-        let found = handshake::dial(&mut socket, &self.us, cookie, peer, on_alive).await;
+        let found = handshake::dial(&mut socket, &self.us, cookie, peer).await;
         let failed = |error: HandshakeError| ConnectError::handshake(peer, error.into());
         found.map(|found| (socket, found)).map_err(failed)
     }
@@ -153,6 +156,7 @@ impl Identity {
             match self.router.table().knock(self.router.name(), &peer, most) {
                 Knock::Admit(admission, attempt, cancel) => (admission, attempt, cancel),
                 Knock::Refuse(refusal) => {
+                    log::debug!("{peer}: refused, {refusal:?}");
                     let refused = timeout_at(deadline, offer.refuse(refusal)).await;
                     return match (refused, refusal) {
                         (Err(_), _) => Err(HandshakeError::Late.into()),
@@ -163,9 +167,13 @@ impl Identity {
                     };
                 }
             };
+        log::debug!("{peer}: knocks, {admission:?} {attempt:?}");
         let served = tokio::select! {
             // Another attempt has our place in the table: this socket just closes.
-            () = cancel.cancelled() => return Ok(()),
+            () = cancel.cancelled() => {
+                log::debug!("{peer}: {attempt:?} gives way");
+                return Ok(());
+            }
             served = timeout_at(deadline, self.serve(offer, admission, attempt)) => served,
         };
         match served.unwrap_or(Err(HandshakeError::Late)) {

@@ -88,27 +88,23 @@ fn send_name(text: &[u8], flags: u64) -> Vec<u8> {
 async fn meet(
     cookies: [&str; 2],
     admission: Admission,
-    on_alive: OnAlive,
 ) -> (Result<Peer, HandshakeError>, Result<Peer, HandshakeError>) {
     let [dialling, accepting] = cookies.map(|text| Cookie::new(text).unwrap());
     let (near, far) = duplex(64 * 1024);
-    tokio::join!(
-        async move { dial(near, &us("b@h"), &dialling, &name("a@h"), on_alive).await },
-        async move {
-            let us = us("a@h");
-            let offer = receive_name(far, &us).await?;
-            assert_eq!(offer.peer(), &peer("b@h"));
-            let authenticated = offer.admit(admission).await?.challenge(&accepting).await?;
-            assert_eq!(authenticated.peer(), &peer("b@h"));
-            authenticated.ack().await
-        }
-    )
+    tokio::join!(async move { dial(near, &us("b@h"), &dialling, &name("a@h")).await }, async move {
+        let us = us("a@h");
+        let offer = receive_name(far, &us).await?;
+        assert_eq!(offer.peer(), &peer("b@h"));
+        let authenticated = offer.admit(admission).await?.challenge(&accepting).await?;
+        assert_eq!(authenticated.peer(), &peer("b@h"));
+        authenticated.ack().await
+    })
 }
 
 #[tokio::test]
 async fn two_nodes_with_the_same_cookie_learn_who_the_other_is() {
     for admission in [Admission::Ok, Admission::OkSimultaneous, Admission::Alive] {
-        let (dialled, accepted) = meet(["c", "c"], admission, OnAlive::TakeOver).await;
+        let (dialled, accepted) = meet(["c", "c"], admission).await;
         assert_eq!(dialled.unwrap(), peer("a@h"), "{admission:?}");
         assert_eq!(accepted.unwrap(), peer("b@h"), "{admission:?}");
     }
@@ -116,10 +112,20 @@ async fn two_nodes_with_the_same_cookie_learn_who_the_other_is() {
 
 #[tokio::test]
 async fn a_connection_that_is_up_stays_if_the_dialling_side_says_so() {
-    let (dialled, accepted) = meet(["c", "c"], Admission::Alive, OnAlive::Keep).await;
-    assert!(
-        matches!(dialled, Err(HandshakeError::AlreadyConnected { peer }) if peer == name("a@h"))
-    );
+    let (mut near, far) = duplex(64 * 1024);
+    let accept = async move {
+        let us = us("a@h");
+        let offer = receive_name(far, &us).await?;
+        let cookie = Cookie::new("c").unwrap();
+        offer.admit(Admission::Alive).await?.challenge(&cookie).await.map(drop)
+    };
+    let dial = async move {
+        write_frame(&mut near, Step::Name, &name_message(&us("b@h"), None)).await.unwrap();
+        assert!(matches!(read_status(&mut near).await, Ok(Status::Alive)));
+        write_frame(&mut near, Step::AliveAnswer, b"sfalse").await.unwrap();
+        near
+    };
+    let (_near, accepted) = tokio::join!(dial, accept);
     assert!(
         matches!(accepted, Err(HandshakeError::AlreadyConnected { peer }) if peer == name("b@h"))
     );
@@ -127,7 +133,7 @@ async fn a_connection_that_is_up_stays_if_the_dialling_side_says_so() {
 
 #[tokio::test]
 async fn different_cookies_are_told_on_both_sides() {
-    let (dialled, accepted) = meet(["c", "d"], Admission::Ok, OnAlive::Keep).await;
+    let (dialled, accepted) = meet(["c", "d"], Admission::Ok).await;
     assert!(matches!(dialled, Err(HandshakeError::BadCookie { peer }) if peer == name("a@h")));
     assert!(matches!(accepted, Err(HandshakeError::BadCookie { peer }) if peer == name("b@h")));
 }
@@ -137,9 +143,7 @@ async fn a_refusal_says_why() {
     for refusal in [Refusal::Nok, Refusal::NotAllowed] {
         let (near, far) = duplex(64 * 1024);
         let (dialled, refused) = tokio::join!(
-            async {
-                dial(near, &us("b@h"), &cookie(), &name("a@h"), OnAlive::Keep).await.unwrap_err()
-            },
+            async { dial(near, &us("b@h"), &cookie(), &name("a@h")).await.unwrap_err() },
             async { receive_name(far, &us("a@h")).await?.refuse(refusal).await }
         );
         refused.unwrap();
@@ -155,9 +159,8 @@ async fn a_refusal_says_why() {
 #[tokio::test]
 async fn the_dialling_side_sends_these_bytes() {
     let (near, mut script) = Script::new();
-    let dialled = tokio::spawn(async move {
-        dial(near, &us("bc@h"), &cookie(), &name("a@h"), OnAlive::TakeOver).await
-    });
+    let dialled =
+        tokio::spawn(async move { dial(near, &us("bc@h"), &cookie(), &name("a@h")).await });
     let name = [
         b'N', //
         0, 0, 0, 4, 3, 7, 0x0f, 0x94, // flags
@@ -201,9 +204,7 @@ async fn the_accepting_side_sends_these_bytes() {
 #[tokio::test]
 async fn each_message_is_one_write() {
     let (near, mut far) = duplex(64 * 1024);
-    tokio::spawn(
-        async move { dial(near, &us("b@h"), &cookie(), &name("a@h"), OnAlive::Keep).await },
-    );
+    tokio::spawn(async move { dial(near, &us("b@h"), &cookie(), &name("a@h")).await });
     let mut bytes = [0; 1024];
     let count = far.read(&mut bytes).await.unwrap();
     assert_eq!(bytes[..2], [0, 18]);
@@ -217,7 +218,7 @@ async fn dial_answered_by(messages: &[&[u8]]) -> HandshakeError {
         script.says(message).await;
     }
     script.0.shutdown().await.unwrap();
-    dial(near, &us("b@h"), &cookie(), &name("a@h"), OnAlive::TakeOver).await.unwrap_err()
+    dial(near, &us("b@h"), &cookie(), &name("a@h")).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -235,7 +236,7 @@ async fn another_node_than_the_dialled_one_gets_no_proof() {
     let (near, mut script) = Script::new();
     script.says(b"sok").await;
     script.says(&challenge_5()).await;
-    let error = dial(near, &us("b@h"), &cookie(), &name("c@h"), OnAlive::Keep).await.unwrap_err();
+    let error = dial(near, &us("b@h"), &cookie(), &name("c@h")).await.unwrap_err();
     assert_eq!(error.to_string(), "a@h answered where c@h was dialled; look its port up again");
     script.hears().await;
     script.hears_the_end().await;
@@ -248,7 +249,7 @@ async fn a_peer_without_a_mandatory_flag_gets_no_proof() {
     challenge[8] = 0x90;
     script.says(b"sok").await;
     script.says(&challenge).await;
-    let error = dial(near, &us("b@h"), &cookie(), &name("a@h"), OnAlive::Keep).await.unwrap_err();
+    let error = dial(near, &us("b@h"), &cookie(), &name("a@h")).await.unwrap_err();
     assert!(matches!(error, HandshakeError::MissingFlags { missing: 4, .. }), "{error}");
     script.hears().await;
     script.hears_the_end().await;
@@ -401,7 +402,7 @@ async fn nobody_gets_us_to_answer_our_own_challenge() {
         challenge[9..13].copy_from_slice(&ours.to_be_bytes());
         answers.says(b"sok").await;
         answers.says(&challenge).await;
-        let error = dial(near, &us, &cookie(), &name("a@h"), OnAlive::Keep).await.unwrap_err();
+        let error = dial(near, &us, &cookie(), &name("a@h")).await.unwrap_err();
         assert!(matches!(error, HandshakeError::OwnChallenge { .. }), "{error}");
         answers.hears().await;
         answers.hears_the_end().await;
@@ -419,7 +420,7 @@ async fn what_follows_the_handshake_stays_in_the_stream() {
     script.says(&challenge_5()).await;
     let us = us("b@h");
     let (cookie, a) = (cookie(), name("a@h"));
-    let dialled = dial(&mut near, &us, &cookie, &a, OnAlive::Keep);
+    let dialled = dial(&mut near, &us, &cookie, &a);
     let answered = async {
         script.hears().await;
         let (challenge, _) = read_reply(&script.hears().await).unwrap();
