@@ -166,10 +166,14 @@ async fn a_crash_is_seen_and_fails_unless_expected() -> Result<()> {
         node.eval("monitor(process, probe:start_scope(s)), s ! boom, receive {'DOWN', _, _, _, _} -> ok end")
             .await?;
 
-        let crashes = node.unexpected_crashes().await?.concat();
-        assert!(crashes.contains("** Generic server s terminating"), "{crashes}");
-        assert!(crashes.contains("CRASH REPORT"), "{crashes}");
-        assert!(crashes.contains("Error in process"), "{crashes}");
+        // The emulator's own report has been seen to come late on a busy machine.
+        wait_until("all reports", SOON, async || {
+            let crashes = node.unexpected_crashes().await.map_err(|error| error.to_string())?;
+            let crashes = crashes.concat();
+            let all = ["** Generic server s terminating", "CRASH REPORT", "Error in process"];
+            if all.iter().all(|one| crashes.contains(one)) { Ok(()) } else { Err(crashes) }
+        })
+        .await?;
 
         node.expect_crash("boom");
         node.expect_crash("bang");
