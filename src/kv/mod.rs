@@ -29,10 +29,14 @@
 mod publisher;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "serde")]
+mod typed;
 
 use std::collections::BTreeMap;
 
 pub use publisher::{Change, Event, Initial, KvPublisher, Owners, Subscription, View};
+#[cfg(feature = "serde")]
+pub use typed::{Entry, PutError, TypedKv, Unreadable};
 
 use crate::engine::Version;
 use crate::node::{Node, RegisterError};

@@ -135,7 +135,8 @@ async fn a_scope_that_restarts_puts_its_values_anew_however_it_ended() {
             kv.stop().await;
         } else {
             node.exit(&node.spawn(), kv.scope.pid(), atom!("kill"));
-            assert!(kv.put(atom!("x"), 1).await.is_err());
+            let ended = async { while kv.peers().await.is_ok() {} };
+            timeout(LIMIT, ended).await.unwrap();
         }
         assert!(node.whereis(&atom!("kv")).is_none());
         kv = Kv::start(&node, atom!("kv")).unwrap();
@@ -173,4 +174,59 @@ async fn readers_see_nothing_of_a_scope_that_has_stopped() {
     let reader = kv.clone();
     kv.stop().await;
     assert!(reader.get(atom!("k")).is_empty() && reader.get_all().is_empty());
+}
+
+#[cfg(feature = "serde")]
+mod typed {
+    use ::serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::serde::Manners;
+
+    #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    #[serde(rename = "MyApp.Limit")]
+    struct Limit {
+        per_second: u32,
+        burst: Option<u32>,
+    }
+
+    #[tokio::test]
+    async fn values_of_a_type_are_put_and_read_and_others_are_errors_at_their_place() {
+        let node = node().await;
+        let kv = Kv::start(&node, atom!("kv")).unwrap();
+        let limits = kv.typed::<String, Limit>();
+        let limit = || Limit { per_second: 10, burst: None };
+        let (_, mut changes) = kv.subscribe().await.unwrap();
+        assert!(limits.put("up", &limit()).await.unwrap());
+        assert!(!limits.put("up", &limit()).await.unwrap());
+        let term = map! { atom!("per_second") => 10, atom!("burst") => atom!("undefined") };
+        assert_eq!(kv.get_of(node.name(), Term::binary_of("up")), Some(term));
+        assert_eq!(limits.get("up").unwrap()[node.name()], Ok(limit()));
+        let Some(Notice::Event(event)) = changes.next().await else { panic!("an event") };
+        assert_eq!(limits.read(&event).unwrap().value, Some(limit()));
+
+        kv.put(Term::binary_of("down"), 7).await.unwrap();
+        kv.put(7, 7).await.unwrap();
+        assert!(limits.get("down").unwrap()[node.name()].is_err());
+        let all = limits.get_all();
+        let good: Vec<_> = all.iter().filter_map(|entry| entry.as_ref().ok()).collect();
+        assert_eq!((good.len(), good[0].key.as_str(), all.len()), (1, "up", 3));
+        assert!(limits.delete("up").await.unwrap());
+        assert_eq!(limits.get_all().iter().filter(|entry| entry.is_ok()).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn elixir_reads_a_struct() {
+        let node = node().await;
+        let kv = Kv::start(&node, atom!("kv")).unwrap();
+        let limits = kv.typed_by::<String, Limit>(Manners::Elixir);
+        let limit = Limit { per_second: 10, burst: None };
+        limits.put_all([(&"up".to_owned(), &limit)]).await.unwrap();
+        let term = map! {
+            atom!("__struct__") => atom!("Elixir.MyApp.Limit"),
+            atom!("per_second") => 10, atom!("burst") => atom!("nil")
+        };
+        assert_eq!(kv.get_of(node.name(), Term::binary_of("up")), Some(term));
+        assert_eq!(limits.get("up").unwrap()[node.name()], Ok(limit));
+    }
 }
