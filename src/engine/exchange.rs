@@ -14,7 +14,7 @@ use crate::term::{Destination, NodeName, Pid, Term};
 /// How long a peer whose data couldn't be read is left alone before it's asked again.
 const RETRY: Duration = Duration::from_secs(30);
 /// How long a peer that sent its data without a `discover` has for it. On one connection the two
-/// come together; a peer that takes us for known sends none.
+/// come one behind the other; a peer that takes us for known sends none.
 const ANSWER: Duration = Duration::from_secs(1);
 /// The longest pause between two greetings of a node that doesn't answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl<P: DataPublisher> Engine<P> {
             Some(Due::Retry(pid)) => {
                 if let Some(peer) = self.peers.get_mut(&pid)
                     && peer.retry.take_if(|running| *running == timer).is_some()
-                    && !peer.synced
+                    && (!peer.synced || (peer.overdue && peer.version.is_none()))
                 {
                     self.ask_again(&pid, actions);
                 }
@@ -86,8 +86,7 @@ impl<P: DataPublisher> Engine<P> {
                 if let Some(peer) = self.peers.get_mut(&pid)
                     && peer.answer.take_if(|running| *running == timer).is_some()
                 {
-                    let format = peer.format().clone();
-                    self.tell(&pid, &format, actions);
+                    self.discover_overdue(&pid, actions);
                 }
             }
             None => {}
@@ -200,6 +199,7 @@ impl<P: DataPublisher> Engine<P> {
         let old = std::mem::replace(&mut known.data, data);
         known.synced = true;
         self.reshow(peer, &old, actions);
+        self.no_discover_came(peer, actions);
         self.announce(peer, actions);
     }
 
@@ -235,6 +235,7 @@ impl<P: DataPublisher> Engine<P> {
         actions: &mut Vec<Action<P>>,
     ) {
         self.counters.unreadable += 1;
+        let is_data = label.is_some();
         // An update of a stranger is nobody's, readable or not; nor does it tell a version.
         if let Some(label) = label {
             self.ensure_known(peer, label, actions);
@@ -245,6 +246,9 @@ impl<P: DataPublisher> Engine<P> {
         let may_ask = known.retry.is_none();
         known.synced = false;
         self.reshow(peer, &old, actions);
+        if is_data {
+            self.no_discover_came(peer, actions);
+        }
         if may_ask {
             self.ask_again(peer, actions);
         }
@@ -272,6 +276,33 @@ impl<P: DataPublisher> Engine<P> {
             && let Some(known) = self.peers.get_mut(peer)
         {
             known.answer = Some(self.timers.start(ANSWER, Due::Answer(peer.clone()), actions));
+        }
+    }
+
+    /// A peer has sent its data, and then no `discover` for a while.
+    ///
+    /// A label below our version is the version of the peer. But OTP 29 labels with ours whatever its
+    /// own is, so we mustn't write what the label says while its `discover` may still be on the way.
+    /// It's asked for its data again, then: all it says comes in order.
+    fn discover_overdue(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.label < self.version {
+            let label = known.label.clone();
+            return self.tell(peer, &label, actions);
+        }
+        known.overdue = true;
+        if known.retry.is_none() {
+            self.ask_again(peer, actions);
+        }
+    }
+
+    /// A peer has sent its data. If that is the answer to our second question, then it takes us for
+    /// known, and its label is all we'll ever hear of its version.
+    fn no_discover_came(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.version.is_none() && std::mem::take(&mut known.overdue) {
+            let label = known.label.clone();
+            self.tell(peer, &label, actions);
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Peer<D> {
     pub(super) retry: Option<TimerId>,
     /// Runs while its `discover` is awaited.
     pub(super) answer: Option<TimerId>,
+    /// Whether its `discover` didn't come in time: its next local data says that none will.
+    pub(super) overdue: bool,
 }
 
 impl<D> Peer<D> {
@@ -75,6 +77,7 @@ impl<D> Peers<D> {
             announced: false,
             retry: None,
             answer: None,
+            overdue: false,
         };
         self.known.insert(pid, peer);
     }

@@ -319,6 +319,47 @@ fn a_peer_that_takes_us_for_known_gets_our_data_unasked_after_a_second() {
     assert_eq!(engine.fire(1), []);
 }
 
+/// A label of our own version may be OTP 29's, which says nothing of its sender.
+#[test]
+fn a_peer_whose_discover_may_be_late_is_asked_before_it_gets_our_data_unasked() {
+    let (mut engine, a) = (engine(), pid("a", 1));
+    engine.set(7);
+    engine.hear(&a, local_data(&a, 2, 5));
+    assert_eq!(engine.fire(1), [to(&a, discover(&me(), 2)), after(30, 2)]);
+    // It was late, and of version 1.
+    assert_eq!(engine.hear(&a, discover(&a, 1))[0], to(&a, local_data(&me(), 1, 7)));
+    assert_eq!(engine.hear(&a, local_data(&a, 2, 5)), []);
+    assert_eq!(engine.fire(2), []);
+}
+
+#[test]
+fn a_peer_that_sends_only_data_when_asked_again_gets_ours() {
+    let (mut engine, a) = (engine(), pid("a", 1));
+    engine.set(7);
+    engine.hear(&a, local_data(&a, 2, load(5)));
+    assert_eq!(engine.fire(1), [to(&a, discover(&me(), 2)), after(30, 2)]);
+    assert_eq!(
+        engine.hear(&a, local_data(&a, 2, load(5))),
+        [
+            to(&a, local_data(&me(), 2, load(7))),
+            Action::PeerUp { peer: a.clone(), version: 2.into() }
+        ]
+    );
+    assert_eq!(engine.hear(&a, local_data(&a, 2, load(6))), []);
+}
+
+#[test]
+fn a_peer_that_was_just_asked_for_readable_data_is_not_asked_for_its_discover_as_well() {
+    let (mut engine, a) = (engine(), pid("a", 1));
+    engine.set(7);
+    engine.hear(&a, local_data(&a, 2, atom!("bad")));
+    engine.hear(&a, local_data(&a, 2, load(5)));
+    assert_eq!(engine.fire(1), []);
+    assert_eq!(engine.fire(2), [to(&a, discover(&me(), 2)), after(30, 3)]);
+    let answer = engine.hear(&a, local_data(&a, 2, load(5)));
+    assert_eq!(answer[0], to(&a, local_data(&me(), 2, load(7))));
+}
+
 #[test]
 fn update_from_an_unknown_peer_changes_nothing() {
     let (mut engine, a) = (engine(), pid("a", 1));
