@@ -6,6 +6,7 @@ use super::action::{Action, TimerId};
 use super::engine::Engine;
 use super::message::{self, Envelope};
 use super::monitors::Purpose;
+use super::peers::Answer;
 use super::publisher::{DataPublisher, Effects, PeerMessage, Translated, Version, Wire};
 use super::timers::{Due, Greeting};
 use crate::atom;
@@ -77,14 +78,14 @@ impl<P: DataPublisher> Engine<P> {
             Some(Due::Retry(pid)) => {
                 if let Some(peer) = self.peers.get_mut(&pid)
                     && peer.retry.take_if(|running| *running == timer).is_some()
-                    && (!peer.synced || (peer.overdue && peer.version.is_none()))
+                    && (!peer.synced || peer.answer == Some(Answer::Overdue))
                 {
                     self.ask_again(&pid, actions);
                 }
             }
             Some(Due::Answer(pid)) => {
                 if let Some(peer) = self.peers.get_mut(&pid)
-                    && peer.answer.take_if(|running| *running == timer).is_some()
+                    && peer.answer.take_if(|answer| *answer == Answer::Due(timer)).is_some()
                 {
                     self.discover_overdue(&pid, actions);
                 }
@@ -275,7 +276,8 @@ impl<P: DataPublisher> Engine<P> {
         if !self.options.standalone
             && let Some(known) = self.peers.get_mut(peer)
         {
-            known.answer = Some(self.timers.start(ANSWER, Due::Answer(peer.clone()), actions));
+            let timer = self.timers.start(ANSWER, Due::Answer(peer.clone()), actions);
+            known.answer = Some(Answer::Due(timer));
         }
     }
 
@@ -290,7 +292,7 @@ impl<P: DataPublisher> Engine<P> {
             let label = known.label.clone();
             return self.tell(peer, &label, actions);
         }
-        known.overdue = true;
+        known.answer = Some(Answer::Overdue);
         if known.retry.is_none() {
             self.ask_again(peer, actions);
         }
@@ -300,7 +302,7 @@ impl<P: DataPublisher> Engine<P> {
     /// known, and its label is all we'll ever hear of its version.
     fn no_discover_came(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
         let Some(known) = self.peers.get_mut(peer) else { return };
-        if known.version.is_none() && std::mem::take(&mut known.overdue) {
+        if known.answer.take_if(|answer| *answer == Answer::Overdue).is_some() {
             let label = known.label.clone();
             self.tell(peer, &label, actions);
         }

@@ -35,10 +35,17 @@ pub(super) struct Peer<D> {
     pub(super) announced: bool,
     /// Runs while it must not be asked for its data again.
     pub(super) retry: Option<TimerId>,
-    /// Runs while its `discover` is awaited.
-    pub(super) answer: Option<TimerId>,
-    /// Whether its `discover` didn't come in time: its next local data says that none will.
-    pub(super) overdue: bool,
+    /// Its `discover`, as long as its data is here without one.
+    pub(super) answer: Option<Answer>,
+}
+
+/// What is known of a `discover` that should have come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    /// It has until this timer fires.
+    Due(TimerId),
+    /// It didn't come in time. The peer's next data says that it never will.
+    Overdue,
 }
 
 impl<D> Peer<D> {
@@ -77,7 +84,6 @@ impl<D> Peers<D> {
             announced: false,
             retry: None,
             answer: None,
-            overdue: false,
         };
         self.known.insert(pid, peer);
     }
