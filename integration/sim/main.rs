@@ -1,13 +1,21 @@
-//! Seeded simulation: clusters of two to five nodes, engines among models of OTP's `pg`, under
-//! faults of every kind; checked against what must hold after each step and at rest.
+//! Seeded simulation: clusters of two to five nodes, engines among models of their peers on the
+//! BEAM, under faults of every kind; checked against what must hold after each step and at rest.
 //!
-//! A failure prints its seed. `SIM_SEED=n cargo test --test sim` runs that one and prints what
-//! happened, `SIM_SCHEDULES=n` says how many seeds are run (default 100,000).
+//! What they run is one of three publishers: `pg`, `kv`, and `names`, which has two formats.
+//!
+//! A failure prints its kind and seed. `SIM_KIND=pg SIM_SEED=n cargo test --test sim` runs that one
+//! and prints what happened, `SIM_SCHEDULES=n` says how many seeds of each kind are run.
 
 #![expect(clippy::print_stdout, reason = "a replay is for a person to read")]
 
-mod beam;
+mod behaviour;
+mod kv;
+mod names;
+mod pg;
+#[path = "../publishers/mod.rs"]
+mod publishers;
 mod random;
+mod subject;
 mod world;
 
 use std::hash::Hasher;
@@ -15,7 +23,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustc_hash::FxHasher;
-use world::{Mutant, World};
+
+use self::kv::Kv;
+use self::names::TwoVersions;
+use self::pg::Pg;
+use self::subject::Subject;
+use self::world::{Mutant, World};
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -23,8 +36,8 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// What went wrong with this seed, if anything.
-fn failure(seed: u64, mutant: Option<Mutant>) -> Option<String> {
-    let run = || World::new(seed, mutant).run();
+fn failure<S: Subject>(seed: u64, mutant: Option<Mutant>) -> Option<String> {
+    let run = || World::<S>::new(seed, mutant).run();
     catch_unwind(AssertUnwindSafe(run)).err().map(|panic| message_of(&*panic))
 }
 
@@ -37,19 +50,19 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Runs one seed and tells what happens.
-fn replay(seed: u64) -> String {
-    let mut world = World::new(seed, None);
+fn replay<S: Subject>(seed: u64) -> String {
+    let mut world = World::<S>::new(seed, None);
     world.log = Some(Vec::new());
     let cast = world.cast();
     let end = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let mut text = vec![format!("seed {seed}: {cast}")];
+    let mut text = vec![format!("{} {seed}: {cast}", S::NAME)];
     text.extend(world.log.take().unwrap_or_default());
     text.push(end.err().map_or("all is well".to_owned(), |panic| message_of(&*panic)));
     text.join("\n")
 }
 
 /// The first failing seed below `count`, with both cores at work.
-fn first_failure(count: u64, mutant: Option<Mutant>) -> Option<(u64, String)> {
+fn first_failure<S: Subject>(count: u64, mutant: Option<Mutant>) -> Option<(u64, String)> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
     let next = AtomicU64::new(0);
     let found = AtomicBool::new(false);
@@ -59,7 +72,7 @@ fn first_failure(count: u64, mutant: Option<Mutant>) -> Option<(u64, String)> {
             if seed >= count {
                 break;
             }
-            if let Some(text) = failure(seed, mutant) {
+            if let Some(text) = failure::<S>(seed, mutant) {
                 found.store(true, Ordering::Relaxed);
                 return Some((seed, text));
             }
@@ -85,25 +98,43 @@ fn quiet_panics() {
     });
 }
 
-#[test]
-fn all_schedules_end_with_equal_views() {
+fn all_schedules_end_well<S: Subject>() {
+    let kind = S::NAME;
     if let Some(seed) = from_environment("SIM_SEED") {
-        let story = replay(seed);
-        assert!(story.ends_with("all is well"), "{story}");
-        println!("{story}");
+        if std::env::var("SIM_KIND").map_or(kind == Pg::NAME, |wanted| wanted == kind) {
+            let story = replay::<S>(seed);
+            assert!(story.ends_with("all is well"), "{story}");
+            println!("{story}");
+        }
         return;
     }
     quiet_panics();
-    let count = from_environment("SIM_SCHEDULES").unwrap_or(100_000);
-    if let Some((seed, text)) = first_failure(count, None) {
-        panic!("seed {seed}: {text}\nreplay: SIM_SEED={seed} cargo test --test sim");
+    let count = from_environment("SIM_SCHEDULES").unwrap_or(S::SCHEDULES);
+    if let Some((seed, text)) = first_failure::<S>(count, None) {
+        panic!(
+            "{kind} {seed}: {text}\nreplay: SIM_KIND={kind} SIM_SEED={seed} cargo test --test sim"
+        );
     }
 }
 
 #[test]
-fn the_same_seed_gives_the_same_actions() {
+fn all_schedules_of_pg_end_with_equal_views() {
+    all_schedules_end_well::<Pg>();
+}
+
+#[test]
+fn all_schedules_of_kv_end_with_equal_views() {
+    all_schedules_end_well::<Kv>();
+}
+
+#[test]
+fn all_schedules_of_two_versions_end_with_equal_views() {
+    all_schedules_end_well::<TwoVersions>();
+}
+
+fn is_repeatable<S: Subject>() {
     let hash = |seed| {
-        let mut world = World::new(seed, None);
+        let mut world = World::<S>::new(seed, None);
         world.hash = Some(FxHasher::default());
         world.run();
         world.hash.map(|hash| hash.finish())
@@ -111,18 +142,40 @@ fn the_same_seed_gives_the_same_actions() {
     let mut different = std::collections::BTreeSet::new();
     for seed in 0..300 {
         let first = hash(seed);
-        assert_eq!(first, hash(seed), "seed {seed}");
+        assert_eq!(first, hash(seed), "{} {seed}", S::NAME);
         different.insert(first);
     }
     assert_eq!(different.len(), 300);
 }
 
 #[test]
-fn planted_defects_are_found() {
+fn the_same_seed_gives_the_same_actions() {
+    is_repeatable::<Pg>();
+    is_repeatable::<Kv>();
+    is_repeatable::<TwoVersions>();
+}
+
+fn finds_planted_defects<S: Subject>() {
     quiet_panics();
-    for mutant in Mutant::ALL {
-        let found = first_failure(200_000, Some(mutant));
-        let (seed, text) = found.unwrap_or_else(|| panic!("{mutant:?} isn't found"));
-        println!("{mutant:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
+    for mutant in S::MUTANTS {
+        let found = first_failure::<S>(S::SCHEDULES, Some(*mutant));
+        let kind = S::NAME;
+        let (seed, text) = found.unwrap_or_else(|| panic!("{kind}: {mutant:?} isn't found"));
+        println!("{kind}: {mutant:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
     }
+}
+
+#[test]
+fn defects_planted_in_pg_are_found() {
+    finds_planted_defects::<Pg>();
+}
+
+#[test]
+fn defects_planted_in_kv_are_found() {
+    finds_planted_defects::<Kv>();
+}
+
+#[test]
+fn defects_planted_in_two_versions_are_found() {
+    finds_planted_defects::<TwoVersions>();
 }

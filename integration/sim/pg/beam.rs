@@ -5,21 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use data_publisher::term::{Pid, Term};
+use data_publisher::pg::{Change, Groups};
+use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{atom, list, tuple};
+
+use crate::subject::{Beam, Out};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Release {
     Otp25,
     Otp27,
     Otp29,
-}
-
-/// What the process does.
-pub(crate) enum Out {
-    Send(Pid, Term),
-    Monitor(u64, Pid),
-    Demonitor(u64),
 }
 
 type GroupLists = BTreeMap<Term, Vec<Pid>>;
@@ -30,9 +26,9 @@ struct Remote {
     groups: GroupLists,
 }
 
-pub(crate) struct Beam {
+pub(crate) struct PgBeam {
     release: Release,
-    pub(crate) me: Pid,
+    me: Pid,
     remote: BTreeMap<Pid, Remote>,
     /// The table readers read: all members, local members.
     table: BTreeMap<Term, (Vec<Pid>, Vec<Pid>)>,
@@ -40,7 +36,7 @@ pub(crate) struct Beam {
     local: GroupLists,
     watched: BTreeMap<Pid, (u64, Vec<Term>)>,
     references: u64,
-    pub(crate) out: Vec<Out>,
+    out: Vec<Out>,
 }
 
 /// Erlang's `--`.
@@ -70,7 +66,7 @@ fn pids_term(pids: &[Pid]) -> Term {
     Term::list_of(pids.iter().map(Term::from))
 }
 
-impl Beam {
+impl PgBeam {
     pub(crate) fn new(release: Release, me: Pid) -> Self {
         Self {
             release,
@@ -84,29 +80,7 @@ impl Beam {
         }
     }
 
-    pub(crate) fn hello(&self) -> Term {
-        match self.release {
-            Release::Otp29 => tuple![atom!("discover"), &self.me, 1],
-            _ => tuple![atom!("discover"), &self.me],
-        }
-    }
-
-    /// What `get_members` shows; empty groups left out.
-    pub(crate) fn view(&self) -> GroupLists {
-        let all = self.table.iter().filter(|(_, (all, _))| !all.is_empty());
-        all.map(|(group, (all, _))| (group.clone(), all.clone())).collect()
-    }
-
-    pub(crate) fn local(&self) -> GroupLists {
-        let all = self.local.iter().filter(|(_, pids)| !pids.is_empty());
-        all.map(|(group, pids)| (group.clone(), pids.clone())).collect()
-    }
-
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &Pid> {
-        self.remote.keys()
-    }
-
-    pub(crate) fn join(&mut self, group: &Term, pids: &[Pid]) {
+    fn join(&mut self, group: &Term, pids: &[Pid]) {
         let (all, local) = self.table.entry(group.clone()).or_default();
         all.extend_from_slice(pids);
         local.extend_from_slice(pids);
@@ -125,7 +99,7 @@ impl Beam {
         self.broadcast(&old, &new);
     }
 
-    pub(crate) fn leave(&mut self, group: &Term, pid: &Pid) {
+    fn leave_group(&mut self, group: &Term, pid: &Pid) {
         let is_in = |groups: &Vec<Term>| groups.iter().position(|known| known == group);
         let Some((reference, groups)) = self.watched.get_mut(pid) else { return };
         let Some(place) = is_in(groups) else { return };
@@ -154,82 +128,6 @@ impl Beam {
                 self.local.remove(group);
             }
         }
-    }
-
-    pub(crate) fn down(&mut self, reference: u64, pid: &Pid) {
-        if self.remote.get(pid).is_some_and(|remote| remote.reference == reference) {
-            let remote = self.remote.remove(pid).expect("just seen");
-            for (group, pids) in &remote.groups {
-                self.leave_remote(group, pids);
-            }
-        } else if self.watched.get(pid).is_some_and(|(known, _)| *known == reference) {
-            let (_, groups) = self.watched.remove(pid).expect("just seen");
-            for group in &groups {
-                self.leave_locally(group, pid);
-            }
-            let update = groups.iter().map(|group| tuple![group, Term::NIL, list![pid]]);
-            let new = tuple![atom!("update"), &self.me, Term::list_of(update)];
-            let old = tuple![atom!("leave"), &self.me, pid, Term::list_of(groups.iter().cloned())];
-            self.broadcast(&old, &new);
-        }
-    }
-
-    pub(crate) fn message(&mut self, message: &Term) -> Result<(), String> {
-        let (body, is_cast) = match message.tagged("$gen_cast") {
-            Some([body]) => (body, true),
-            _ => (message, false),
-        };
-        let unknown = || Err(format!("{:?} doesn't know {message}", self.release));
-        let is_new = self.release == Release::Otp29;
-        let Some((Term::Atom(word), rest)) =
-            body.tuple_elements().ok().and_then(<[_]>::split_first)
-        else {
-            return unknown();
-        };
-        match (word.as_str(), rest) {
-            ("discover", [Term::Pid(peer)]) if is_new || !is_cast => {
-                self.discover(peer, &0.into());
-            }
-            ("discover", [Term::Pid(peer), version])
-                if !is_cast && self.release != Release::Otp25 =>
-            {
-                let version = if is_new { version } else { &0.into() };
-                self.discover(peer, version);
-            }
-            ("sync", [Term::Pid(peer), groups]) if is_new || is_cast => {
-                let mut lists = GroupLists::new();
-                for pair in groups.list().map_err(|e| e.to_string())?.iter() {
-                    let [group, members] = pair.tuple::<2>().map_err(|e| e.to_string())?;
-                    lists.insert(group.clone(), pids(members)?);
-                }
-                self.replace(peer, &0.into(), &lists)?;
-            }
-            ("local_data", [Term::Pid(peer), version, groups]) if is_new => {
-                let mut lists = GroupLists::new();
-                for (group, members) in groups.map().map_err(|e| e.to_string())?.pairs() {
-                    lists.insert(group.clone(), pids(members)?);
-                }
-                self.replace(peer, version, &lists)?;
-            }
-            ("join", [Term::Pid(peer), group, members]) if is_new || !is_cast => {
-                let members = pids(members)?;
-                self.change(peer, group, &members, &[])?;
-            }
-            ("leave", [Term::Pid(peer), members, groups]) if is_new || !is_cast => {
-                let members = pids(members)?;
-                for group in groups.list().map_err(|e| e.to_string())?.iter() {
-                    self.change(peer, group, &[], &members)?;
-                }
-            }
-            ("update", [Term::Pid(peer), changes]) if is_new => {
-                for change in changes.list().map_err(|e| e.to_string())?.iter() {
-                    let [group, add, remove] = change.tuple::<3>().map_err(|e| e.to_string())?;
-                    self.change(peer, group, &pids(add)?, &pids(remove)?)?;
-                }
-            }
-            _ => return unknown(),
-        }
-        Ok(())
     }
 
     fn discover(&mut self, peer: &Pid, version: &Term) {
@@ -343,4 +241,135 @@ impl Beam {
             self.out.push(Out::Send(peer.clone(), message.clone()));
         }
     }
+}
+
+impl Beam for PgBeam {
+    type Update = Vec<Change>;
+    type Data = Groups;
+
+    fn me(&self) -> &Pid {
+        &self.me
+    }
+
+    fn hello(&self) -> Term {
+        match self.release {
+            Release::Otp29 => tuple![atom!("discover"), &self.me, 1],
+            _ => tuple![atom!("discover"), &self.me],
+        }
+    }
+
+    fn take_out(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn message(&mut self, message: &Term) -> Result<(), String> {
+        let (body, is_cast) = match message.tagged("$gen_cast") {
+            Some([body]) => (body, true),
+            _ => (message, false),
+        };
+        let unknown = || Err(format!("{:?} doesn't know {message}", self.release));
+        let is_new = self.release == Release::Otp29;
+        let Some((Term::Atom(word), rest)) =
+            body.tuple_elements().ok().and_then(<[_]>::split_first)
+        else {
+            return unknown();
+        };
+        match (word.as_str(), rest) {
+            ("discover", [Term::Pid(peer)]) if is_new || !is_cast => {
+                self.discover(peer, &0.into());
+            }
+            ("discover", [Term::Pid(peer), version])
+                if !is_cast && self.release != Release::Otp25 =>
+            {
+                let version = if is_new { version } else { &0.into() };
+                self.discover(peer, version);
+            }
+            ("sync", [Term::Pid(peer), groups]) if is_new || is_cast => {
+                let mut lists = GroupLists::new();
+                for pair in groups.list().map_err(|e| e.to_string())?.iter() {
+                    let [group, members] = pair.tuple::<2>().map_err(|e| e.to_string())?;
+                    lists.insert(group.clone(), pids(members)?);
+                }
+                self.replace(peer, &0.into(), &lists)?;
+            }
+            ("local_data", [Term::Pid(peer), version, groups]) if is_new => {
+                let mut lists = GroupLists::new();
+                for (group, members) in groups.map().map_err(|e| e.to_string())?.pairs() {
+                    lists.insert(group.clone(), pids(members)?);
+                }
+                self.replace(peer, version, &lists)?;
+            }
+            ("join", [Term::Pid(peer), group, members]) if is_new || !is_cast => {
+                let members = pids(members)?;
+                self.change(peer, group, &members, &[])?;
+            }
+            ("leave", [Term::Pid(peer), members, groups]) if is_new || !is_cast => {
+                let members = pids(members)?;
+                for group in groups.list().map_err(|e| e.to_string())?.iter() {
+                    self.change(peer, group, &[], &members)?;
+                }
+            }
+            ("update", [Term::Pid(peer), changes]) if is_new => {
+                for change in changes.list().map_err(|e| e.to_string())?.iter() {
+                    let [group, add, remove] = change.tuple::<3>().map_err(|e| e.to_string())?;
+                    self.change(peer, group, &pids(add)?, &pids(remove)?)?;
+                }
+            }
+            _ => return unknown(),
+        }
+        Ok(())
+    }
+
+    fn down(&mut self, reference: u64, pid: &Pid) {
+        if self.remote.get(pid).is_some_and(|remote| remote.reference == reference) {
+            let remote = self.remote.remove(pid).expect("just seen");
+            for (group, pids) in &remote.groups {
+                self.leave_remote(group, pids);
+            }
+        } else if self.watched.get(pid).is_some_and(|(known, _)| *known == reference) {
+            let (_, groups) = self.watched.remove(pid).expect("just seen");
+            for group in &groups {
+                self.leave_locally(group, pid);
+            }
+            let update = groups.iter().map(|group| tuple![group, Term::NIL, list![pid]]);
+            let new = tuple![atom!("update"), &self.me, Term::list_of(update)];
+            let old = tuple![atom!("leave"), &self.me, pid, Term::list_of(groups.iter().cloned())];
+            self.broadcast(&old, &new);
+        }
+    }
+
+    fn update(&mut self, update: &Vec<Change>) {
+        for Change { group, add, remove } in update {
+            if !add.is_empty() {
+                self.join(group, add);
+            }
+            for pid in remove {
+                self.leave_group(group, pid);
+            }
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Pid> {
+        self.remote.keys()
+    }
+
+    fn local(&self) -> Groups {
+        groups(self.local.iter())
+    }
+
+    /// What `get_members` shows.
+    fn view(&self) -> Vec<(NodeName, Groups)> {
+        let all = self.table.iter().map(|(group, (all, _))| (group, all));
+        vec![(self.me.node.clone(), groups(all))]
+    }
+}
+
+fn groups<'a>(lists: impl Iterator<Item = (&'a Term, &'a Vec<Pid>)>) -> Groups {
+    let mut groups = Groups::default();
+    for (group, pids) in lists {
+        for pid in pids {
+            groups.add(group, pid.clone());
+        }
+    }
+    groups
 }

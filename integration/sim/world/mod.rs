@@ -1,0 +1,412 @@
+//! The simulated cluster: nodes with one scope each, connections between them, faults, and the
+//! checks that run while it goes.
+//!
+//! A connection is two queues of signals. It can be cut so that a part of what was on its way still
+//! arrives, and so that the other side learns it late or never. Nodes run Rust engines or models of
+//! `pg` on the BEAM. Everything that happens is drawn from one seed.
+
+mod checks;
+mod mutant;
+mod network;
+mod steps;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::hash::Hash;
+use std::time::Duration;
+
+use data_publisher::atom;
+use data_publisher::engine::{Action, Engine, EngineOptions, Input, SubscriberId, TimerId};
+use data_publisher::term::{Atom, NodeName, Pid, Term};
+use rustc_hash::FxHasher;
+
+use self::network::{Connection, Signal, Watch, WatchedBy};
+use crate::random::Random;
+use crate::subject::{Beam, Data, Key, Processes, Role, Runs, Subject, Update};
+
+pub(crate) use self::mutant::Mutant;
+
+const SCOPE: Atom = atom!("scope");
+
+/// The subscriber to all there is, from the start of an engine to its end.
+const ALL: SubscriberId = SubscriberId(1);
+
+pub(crate) fn node_name(i: usize) -> NodeName {
+    NodeName::new(&format!("n{i}@h")).expect("a node name")
+}
+
+/// What waits in the inbox of a scope's process.
+enum Item<S: Subject> {
+    NodeUp { node: usize, connection: u64 },
+    NodeDown(usize),
+    Message { from: usize, connection: u64, message: Term, is_garbage: bool },
+    Down { reference: u64, target: Pid, reason: Atom },
+    Update(Update<S>),
+}
+
+enum Scope<S: Subject> {
+    Rust(Box<Rust<S>>),
+    Beam(Box<S::Beam>),
+}
+
+struct Rust<S: Subject> {
+    engine: Engine<S::Publisher>,
+    /// What [`ALL`] makes of what it's told.
+    told: S::Told,
+    /// Another subscriber, to one key.
+    narrow: Option<Narrow<S>>,
+    subscriptions: u64,
+    /// For each peer on Rust: which of its past states was seen last.
+    seen: BTreeMap<Pid, usize>,
+    timers: Vec<(Duration, TimerId)>,
+    /// When a known peer was asked for its data again.
+    asked: BTreeMap<Pid, Duration>,
+    /// How much that nobody can read it got.
+    garbage: u64,
+    /// Whether the mutant [`RestoredInSilence`](Mutant::RestoredInSilence) is at work.
+    is_silent: bool,
+}
+
+struct Narrow<S: Subject> {
+    key: Key<S>,
+    subscriber: SubscriberId,
+    told: S::Told,
+}
+
+struct Node<S: Subject> {
+    processes: Processes,
+    role: Role<S>,
+    hidden: bool,
+    slow: bool,
+    running: bool,
+    ends: BTreeMap<usize, u64>,
+    scope: Option<Scope<S>>,
+    inbox: VecDeque<Item<S>>,
+    /// The connections the scope knows of: it has handled their `NodeUp`, not yet their `NodeDown`.
+    /// What an engine sends goes over these or nowhere.
+    handled: BTreeMap<usize, u64>,
+    /// What the node owns, as far as it was asked to; what no longer can be is out of it.
+    wanted: Data<S>,
+    /// What a scope has left to the next.
+    left: Option<Data<S>>,
+    watching: BTreeMap<u64, Watch>,
+    watched_by: Vec<WatchedBy>,
+}
+
+impl<S: Subject> Node<S> {
+    fn name(&self) -> &NodeName {
+        &self.processes.node
+    }
+
+    fn is_rust(&self) -> bool {
+        matches!(self.role, Runs::Rust(_))
+    }
+
+    fn scope_pid(&self) -> Option<&Pid> {
+        match self.scope.as_ref()? {
+            Scope::Rust(rust) => Some(rust.engine.me()),
+            Scope::Beam(beam) => Some(beam.me()),
+        }
+    }
+
+    fn is_alive(&self, pid: &Pid) -> bool {
+        self.scope_pid() == Some(pid) || self.processes.living.contains(pid)
+    }
+}
+
+/// A scope of now or then.
+struct Past<S: Subject> {
+    role: Role<S>,
+    /// All states it ever published, if it's on Rust.
+    states: Vec<[u64; 2]>,
+}
+
+pub(crate) struct World<S: Subject> {
+    subject: S,
+    random: Random,
+    now: Duration,
+    nodes: Vec<Node<S>>,
+    connections: BTreeMap<u64, Connection>,
+    used_connections: u64,
+    scopes: BTreeMap<Pid, Past<S>>,
+    mutant: Option<Mutant>,
+    /// Whether faults still happen.
+    fault_rate: usize,
+    actions: Vec<Action<S::Publisher>>,
+    pub(crate) log: Option<Vec<String>>,
+    pub(crate) hash: Option<FxHasher>,
+}
+
+impl<S: Subject> World<S> {
+    pub(crate) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut random = Random::new(seed);
+        let subject = S::draw(&mut random);
+        let count = 2 + random.below(4);
+        let slow = random.chance(30).then(|| random.below(count));
+        let only_rust = random.chance(40);
+        let nodes = (0..count).map(|i| {
+            let is_rust = i == 0 || only_rust || random.chance(40);
+            let role = if is_rust {
+                Runs::Rust(subject.draw_edition(&mut random))
+            } else {
+                Runs::Beam(subject.draw_release(&mut random))
+            };
+            Node {
+                processes: Processes { node: node_name(i), creation: 4, used: 0, living: vec![] },
+                role,
+                hidden: is_rust && random.chance(25),
+                slow: slow == Some(i),
+                running: false,
+                ends: BTreeMap::new(),
+                scope: None,
+                inbox: VecDeque::new(),
+                handled: BTreeMap::new(),
+                wanted: S::nothing(),
+                left: None,
+                watching: BTreeMap::new(),
+                watched_by: Vec::new(),
+            }
+        });
+        let nodes: Vec<Node<S>> = nodes.collect();
+        let fault_rate = [1, 5, 15][random.below(3)];
+        Self {
+            subject,
+            random,
+            now: Duration::ZERO,
+            nodes,
+            connections: BTreeMap::new(),
+            used_connections: 0,
+            scopes: BTreeMap::new(),
+            mutant,
+            fault_rate,
+            actions: Vec::new(),
+            log: None,
+            hash: None,
+        }
+    }
+
+    /// Runs the whole schedule; panics where a check fails.
+    pub(crate) fn run(&mut self) {
+        for i in 0..self.nodes.len() {
+            self.start_node(i);
+        }
+        let steps = 50 + self.random.below(351);
+        for _ in 0..steps {
+            self.random_op();
+        }
+        self.heal();
+    }
+
+    fn note(&mut self, text: impl FnOnce(&Self) -> String) {
+        if self.log.is_none() && self.hash.is_none() {
+            return;
+        }
+        let text = text(self);
+        if let Some(hash) = &mut self.hash {
+            text.hash(hash);
+        }
+        if let Some(log) = &mut self.log {
+            log.push(text);
+        }
+    }
+
+    fn random_op(&mut self) {
+        if self.random.chance(self.fault_rate) {
+            return self.fault();
+        }
+        self.now += Duration::from_millis(1);
+        let i = self.random.below(self.nodes.len());
+        match self.random.below(100) {
+            0..14 => self.change(i),
+            14..16 => self.end_process(i),
+            16..24 => {
+                let j = self.random.below(self.nodes.len());
+                self.connect(i, j);
+            }
+            24..26 => self.fire_timer(i),
+            26 => self.subscribe(i),
+            27..60 => self.deliver_some(),
+            _ => self.step(i),
+        }
+    }
+
+    fn fault(&mut self) {
+        let i = self.random.below(self.nodes.len());
+        let j = self.random.below(self.nodes.len());
+        match self.random.below(10) {
+            0..4 => self.cut(i, j),
+            4 => self.crash_node(i),
+            5 => self.start_node(i),
+            6 => self.stop_scope(i),
+            7 => self.restart_scope(i),
+            8 => self.plant_duplicate(),
+            _ => self.plant_lie(i, j),
+        }
+    }
+
+    // --- what nodes own ---
+
+    fn change(&mut self, i: usize) {
+        let node = &mut self.nodes[i];
+        if !node.running || node.scope.is_none() {
+            return;
+        }
+        let (role, processes) = (&node.role, &mut node.processes);
+        let update = self.subject.draw_update(role, processes, &mut self.random);
+        let Some(update) = update else { return };
+        S::apply(&update, &mut node.wanted);
+        self.note(|world| format!("{}: wants {update:?}", world.nodes[i].name()));
+        self.nodes[i].inbox.push_back(Item::Update(update));
+    }
+
+    fn end_process(&mut self, i: usize) {
+        let living = &mut self.nodes[i].processes.living;
+        if living.is_empty() {
+            return;
+        }
+        let pid = living.swap_remove(self.random.below(living.len()));
+        self.note(|_| format!("{pid} ends"));
+        S::process_ended(&pid, &mut self.nodes[i].wanted);
+        self.process_ended(i, &pid, &atom!("normal"));
+    }
+
+    // --- scopes and nodes ---
+
+    fn start_node(&mut self, i: usize) {
+        if self.nodes[i].running {
+            return;
+        }
+        self.note(|world| format!("{}: node starts", world.nodes[i].name()));
+        self.nodes[i].running = true;
+        if self.mutant == Some(Mutant::ReusedCreation) {
+            self.nodes[i].processes.used = 0;
+        } else {
+            self.nodes[i].processes.creation += 1;
+        }
+        self.start_scope(i);
+    }
+
+    /// Nobody gets to say goodbye; the others see their connections end, or don't.
+    fn crash_node(&mut self, i: usize) {
+        if !self.nodes[i].running {
+            return;
+        }
+        self.note(|world| format!("{}: node crashes", world.nodes[i].name()));
+        for (j, connection) in std::mem::take(&mut self.nodes[i].ends) {
+            self.lose(i, j, connection);
+        }
+        let node = &mut self.nodes[i];
+        node.running = false;
+        node.scope = None;
+        node.inbox.clear();
+        node.processes.living.clear();
+        node.wanted = S::nothing();
+        node.left = None;
+        node.watching.clear();
+        node.watched_by.clear();
+    }
+
+    fn start_scope(&mut self, i: usize) {
+        if !self.nodes[i].running || self.nodes[i].scope.is_some() {
+            return;
+        }
+        let node = &mut self.nodes[i];
+        self.subject.may_change(&mut node.role, &mut self.random);
+        let me = node.processes.new_pid();
+        let role = node.role.clone();
+        self.note(|_| format!("{me}: scope starts as {role:?}"));
+        let node = &mut self.nodes[i];
+        node.inbox.clear();
+        node.handled.clear();
+        let left = node.left.take();
+        let states = if node.is_rust() { vec![S::marks(&S::nothing())] } else { Vec::new() };
+        self.scopes.insert(me.clone(), Past { role: role.clone(), states });
+        match &role {
+            Runs::Rust(edition) => self.start_engine(i, me, edition, left),
+            Runs::Beam(release) => self.start_beam(i, me, release, left),
+        }
+    }
+
+    /// What the scope before it has left comes first: before anybody is met.
+    fn start_engine(&mut self, i: usize, me: Pid, edition: &S::Edition, left: Option<Data<S>>) {
+        let publisher = self.subject.publisher(edition);
+        let engine = Engine::new(SCOPE, me, publisher, EngineOptions::default());
+        self.nodes[i].scope = Some(Scope::Rust(Box::new(Rust {
+            engine,
+            told: S::Told::default(),
+            narrow: None,
+            subscriptions: 1,
+            seen: BTreeMap::new(),
+            timers: Vec::new(),
+            asked: BTreeMap::new(),
+            garbage: 0,
+            is_silent: false,
+        })));
+        self.feed(i, Input::Subscribe { key: S::all(), subscriber: ALL });
+        if let Some(left) = left {
+            self.restore(i, &left);
+        }
+        let node = &mut self.nodes[i];
+        let up = |(node, connection): (&usize, &u64)| Item::NodeUp {
+            node: *node,
+            connection: *connection,
+        };
+        node.inbox.extend(node.ends.iter().map(up));
+    }
+
+    fn start_beam(&mut self, i: usize, me: Pid, release: &S::Release, left: Option<Data<S>>) {
+        let beam = self.subject.beam(release, me, left);
+        let hello = beam.hello();
+        self.nodes[i].wanted = beam.local();
+        self.nodes[i].scope = Some(Scope::Beam(Box::new(beam)));
+        for (j, connection) in self.nodes[i].ends.clone() {
+            if !self.nodes[j].hidden {
+                self.send(i, j, connection, Signal::ToName(hello.clone()));
+            }
+        }
+    }
+
+    /// What the engine owns is for the next one, less what was owned by processes that have ended.
+    /// Updates it hasn't handled are lost: whoever waits for one is told.
+    fn stop_scope(&mut self, i: usize) {
+        let Some(me) = self.nodes[i].scope_pid().cloned() else { return };
+        self.note(|_| format!("{me}: scope stops"));
+        let node = &mut self.nodes[i];
+        node.left = match node.scope.take() {
+            Some(Scope::Rust(rust)) => Some(rust.engine.stop()),
+            Some(Scope::Beam(beam)) => beam.leave(),
+            None => None,
+        };
+        node.wanted = node.left.clone().unwrap_or_else(S::nothing);
+        for pid in S::processes(&node.wanted) {
+            if !node.processes.living.contains(&pid) {
+                S::process_ended(&pid, &mut node.wanted);
+            }
+        }
+        node.inbox.clear();
+        let running = std::mem::take(&mut node.watching);
+        for (reference, watch) in running {
+            self.unwatch(i, &me, reference, &watch);
+        }
+        self.process_ended(i, &me, &atom!("shutdown"));
+    }
+
+    /// With or without a pause in which the others may see that it was gone.
+    fn restart_scope(&mut self, i: usize) {
+        if self.random.chance(50) {
+            self.stop_scope(i);
+        }
+        self.start_scope(i);
+    }
+
+    /// Describes the cluster, for the head of a replay.
+    pub(crate) fn cast(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let hidden = if node.hidden { ", hidden" } else { "" };
+            let slow = if node.slow { ", slow" } else { "" };
+            let _ = write!(text, "{} ({:?}{hidden}{slow})  ", node.name(), node.role);
+        }
+        text
+    }
+}
