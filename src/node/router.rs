@@ -694,6 +694,12 @@ impl Router {
         true
     }
 
+    /// The connection to a node, if it's up and all who watch nodes have been told so.
+    pub(crate) fn up_and_told(&self, peer: &NodeName) -> Option<Arc<Connection>> {
+        let _transition = self.transition();
+        self.table.up(peer)
+    }
+
     /// Closes a connection: every `Down` and exit signal it owes, then `NodeDown`; all of it before
     /// anything of the next connection to that node. A second time changes nothing.
     pub(crate) fn close(&self, connection: &Connection, reason: &DownReason) {

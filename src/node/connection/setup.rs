@@ -60,7 +60,7 @@ impl Identity {
         let deadline = Instant::now() + self.router.limits().setup_time * 2;
         loop {
             let mut outcome: Outcome = match self.router.table().claim(peer) {
-                Claim::Up(connection) => return Ok(connection),
+                Claim::Up => return self.up(peer),
                 Claim::Wait(outcome) => outcome,
                 Claim::Stopped => return Err(ConnectError::Stopped { node: peer.clone() }),
                 Claim::Dial(attempt, cancel, outcome) => {
@@ -79,15 +79,19 @@ impl Identity {
                 Ok(Err(_)) | Err(_) => return Err(ConnectError::Timeout { node: peer.clone() }),
             };
             match ended {
-                Ok(()) => {
-                    let up = self.router.table().up(peer);
-                    return up.ok_or_else(|| ConnectError::Closed { node: peer.clone() });
-                }
+                Ok(()) => return self.up(peer),
                 Err(Failed::Ours(error)) => return Err(error),
                 // Now it's us who dial, or whoever was faster.
                 Err(Failed::Theirs) => {}
             }
         }
+    }
+
+    /// What was up a moment ago. A scope here knows of it when this returns: who connects and then waits for
+    /// `Scope::ready` waits for this node, too.
+    fn up(&self, peer: &NodeName) -> Result<Arc<Connection>, ConnectError> {
+        let up = self.router.up_and_told(peer);
+        up.ok_or_else(|| ConnectError::Closed { node: peer.clone() })
     }
 
     async fn dial(&self, peer: &NodeName, attempt: Attempt) {

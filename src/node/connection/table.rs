@@ -77,7 +77,7 @@ pub(crate) struct Attempt(u64);
 /// What to do for somebody who wants a connection.
 pub(crate) enum Claim {
     /// It's up.
-    Up(Arc<Connection>),
+    Up,
     /// Somebody is at it.
     Wait(Outcome),
     /// The caller has the place now and dials.
@@ -124,7 +124,7 @@ impl Table {
         let attempt = places.next_attempt();
         match places.by_name.entry(peer.clone()) {
             Entry::Occupied(place) => match place.get() {
-                Place::Up(connection) => Claim::Up(connection.clone()),
+                Place::Up(_) => Claim::Up,
                 Place::SettingUp(setup) => Claim::Wait(setup.outcome.subscribe()),
             },
             Entry::Vacant(place) => {
