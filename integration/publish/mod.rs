@@ -5,6 +5,7 @@ mod callers;
 mod examples;
 mod kv;
 mod rolling;
+mod typed;
 mod unreadable;
 pub(crate) mod versions;
 

@@ -149,8 +149,7 @@ where
         let mut all = Vec::new();
         for (key, owners) in self.kv.get_all() {
             for (node, value) in owners {
-                let value = self.manners.from_term(&value);
-                all.push(self.entry(&node, &key, value));
+                all.push(self.entry(&node, &key, || self.manners.from_term(&value)));
             }
         }
         all
@@ -164,9 +163,9 @@ where
     pub fn read(&self, event: &Event) -> Result<Entry<K, Option<V>>, Unreadable> {
         match event {
             Event::Put { node, key, value } => {
-                self.entry(node, key, self.manners.from_term(value).map(Some))
+                self.entry(node, key, || self.manners.from_term(value).map(Some))
             }
-            Event::Delete { node, key } => self.entry(node, key, Ok(None)),
+            Event::Delete { node, key } => self.entry(node, key, || Ok(None)),
         }
     }
 
@@ -179,9 +178,9 @@ where
         &self,
         node: &NodeName,
         key: &Term,
-        value: Result<T, BadTerm>,
+        value: impl FnOnce() -> Result<T, BadTerm>,
     ) -> Result<Entry<K, T>, Unreadable> {
-        let both = self.manners.from_term(key).and_then(|key| Ok((key, value?)));
+        let both = self.manners.from_term(key).and_then(|key| Ok((key, value()?)));
         match both {
             Ok((key, value)) => Ok(Entry { node: node.clone(), key, value }),
             Err(source) => Err(Unreadable { node: node.clone(), key: key.clone(), source }),
