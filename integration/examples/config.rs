@@ -137,11 +137,10 @@ impl DataPublisher for Flags {
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(cookie)) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("usage: config NAME@HOST COOKIE [PEER]; ERL_EPMD_PORT is heeded")
+        anyhow::bail!("usage: config NAME@HOST COOKIE [PEER]")
     };
-    let epmd = std::env::var("ERL_EPMD_PORT").ok().and_then(|port| port.parse().ok());
     let config = NodeConfig::new(&name)?.cookie(Cookie::new(&cookie)?);
-    let node = data_publisher::start(config.epmd_port(epmd.unwrap_or(4369))).await?;
+    let node = data_publisher::start(config).await?;
     let flags = Scope::start(&node, atom!("flags"), Flags)?;
     for peer in arguments {
         node.connect(&*peer).await?;

@@ -4,7 +4,8 @@
 //! cargo run --example load -- r@127.0.0.1 COOKIE [a@127.0.0.1]
 //! ```
 //!
-//! Numbers on stdin are our load from then on. On the BEAM `erlang/examples/load.erl` is the same.
+//! Each number on stdin is our load from then on; each line on stdout is a node and its load. EPMD's port
+//! is `ERL_EPMD_PORT`, else 4369. On the BEAM `erlang/examples/load.erl` is the same.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to its user")]
 
@@ -18,6 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 struct Load;
 
+#[rustfmt::skip] // the README shows it
 impl DataPublisher for Load {
     type LocalData = i64;
     type Update = i64; // the new value replaces the old
@@ -26,26 +28,19 @@ impl DataPublisher for Load {
     type Initial = BTreeMap<NodeName, i64>;
     type Event = (NodeName, i64);
 
-    #[rustfmt::skip]
-    fn init_local_data(&self) -> i64 { 0 } // of a node that isn't there, too
-    #[rustfmt::skip]
+    fn init_local_data(&self) -> i64 { 0 } // and what a node that is gone falls to
     fn init_global_view(&mut self, _: &Atom) -> Self::GlobalView { BTreeMap::new() }
     fn update_local_data(&self, load: i64, data: &mut i64) -> Option<i64> {
         (std::mem::replace(data, load) != load).then_some(load)
     }
-    fn data_diff(&self, old: &i64, new: &i64) -> Option<i64> {
-        (old != new).then_some(*new)
-    }
-    #[rustfmt::skip]
+    fn data_diff(&self, old: &i64, new: &i64) -> Option<i64> { (old != new).then_some(*new) }
     fn update_global_view_and_notify(
         &self, node: &NodeName, load: &i64, view: &mut Self::GlobalView, effects: &mut Effects<'_, Self>,
     ) {
         view.insert(node.clone(), *load);
         effects.notify(&(), &(node.clone(), *load));
     }
-    fn new_subscription(&self, (): &(), view: &Self::GlobalView) -> Self::Initial {
-        view.clone()
-    }
+    fn new_subscription(&self, (): &(), view: &Self::GlobalView) -> Self::Initial { view.clone() }
     data_publisher::serde_terms!();
 }
 
@@ -53,16 +48,14 @@ impl DataPublisher for Load {
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(name), Some(cookie)) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("usage: load NAME@HOST COOKIE [PEER]; ERL_EPMD_PORT is heeded")
+        anyhow::bail!("usage: load NAME@HOST COOKIE [PEER]")
     };
-    let epmd = std::env::var("ERL_EPMD_PORT").ok().and_then(|port| port.parse().ok());
-    let mut config = NodeConfig::new(&name)?.cookie(Cookie::new(&cookie)?);
-    config = config.epmd_port(epmd.unwrap_or(4369));
+    let config = NodeConfig::new(&name)?.cookie(Cookie::new(&cookie)?);
+    let node = data_publisher::start(config).await?;
     for peer in arguments {
-        config = config.seed(NodeName::new(&peer)?);
+        node.connect(&*peer).await?;
     }
 
-    let node = data_publisher::start(config).await?;
     let load = Scope::start(&node, atom!("load"), Load)?;
     let (all, mut changes) = load.subscribe(()).await?;
     for (node, load) in all {

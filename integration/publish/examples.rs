@@ -1,10 +1,12 @@
 //! The examples as a user runs them, beside real nodes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::OnceCell;
@@ -18,25 +20,46 @@ on_each_release! {
     config_takes_updates_and_subscribers_from_the_beam
 }
 
+#[test]
+fn the_readme_shows_the_publisher_of_load_word_for_word() {
+    let source = include_str!("../examples/load.rs");
+    let (_, publisher) = source.split_once("impl DataPublisher").unwrap();
+    let (publisher, _) = publisher.split_once("\n}\n").unwrap();
+    assert!(include_str!("../../README.md").contains(publisher), "{publisher}");
+}
+
 /// For cargo, which has little left to do: the library is built.
 const BUILD_TIME: Duration = Duration::from_secs(300);
 
-/// Builds the examples, as `cargo test` builds them only when it's asked for nothing else.
+/// Where an example's binary is, by cargo's own word. Builds all examples first, once: `cargo test` does so
+/// only when it's asked for no test in particular.
 async fn path_of(example: &str) -> Result<PathBuf> {
-    static BUILT: OnceCell<()> = OnceCell::const_new();
-    let build = async || {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut build = Command::new(cargo);
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.args(["build", "--quiet", "--locked", "--profile", "test", "--examples"]);
-        let output = tokio::time::timeout(BUILD_TIME, build.output()).await??;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "cargo build --examples: {said}");
-        Ok(())
-    };
-    BUILT.get_or_try_init(build).await?;
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_data-publisher"));
-    Ok(binary.with_file_name("examples").join(example))
+    static BUILT: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
+    let built = BUILT.get_or_try_init(build).await?;
+    built.get(example).cloned().with_context(|| format!("no {example} among {built:?}"))
+}
+
+async fn build() -> Result<BTreeMap<String, PathBuf>> {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).kill_on_drop(true);
+    // The profile of the test itself, whose library is there already.
+    let profile = if cfg!(debug_assertions) { "test" } else { "release" };
+    build.args(["build", "--locked", "--examples", "--profile", profile]);
+    build.arg("--message-format=json-render-diagnostics");
+    let output = tokio::time::timeout(BUILD_TIME, build.output()).await.context("building")??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo build --examples: {said}");
+    let mut paths = BTreeMap::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: Value = serde_json::from_slice(line)?;
+        if message["target"]["kind"] == json!(["example"])
+            && let (Some(name), Some(path)) =
+                (message["target"]["name"].as_str(), message["executable"].as_str())
+        {
+            paths.insert(name.to_owned(), path.into());
+        }
+    }
+    Ok(paths)
 }
 
 /// A running example; killed when dropped.
@@ -91,6 +114,7 @@ async fn load_is_one_publisher_in_rust_and_erlang(otp: Otp) -> Result<()> {
     let arguments = ["r@127.0.0.1", "cookie", "a@127.0.0.1"];
     let mut example = Example::start("load", &arguments, &epmd).await?;
     example.until("a@127.0.0.1 7").await?;
+    wait_eval(&a, "load:all()", "#{'a@127.0.0.1' => 7,'r@127.0.0.1' => 0}", SOON).await?;
 
     a.eval(
         "Self = self(), Told = spawn(fun() -> {Ref, _} = load:subscribe(), Self ! subscribed, \
@@ -147,6 +171,8 @@ async fn config_takes_updates_and_subscribers_from_the_beam(otp: Otp) -> Result<
     )
     .await?;
     let beta = "{\"enabled\":false,\"percent\":100,\"only_for\":[\"alice\",\"bob\"]}";
+    let flag = "Flag { enabled: false, percent: 100, only_for: [\"alice\", \"bob\"] }";
+    one.until(&format!("two@127.0.0.1 Set(\"beta\", {flag})")).await?;
     one.write("get beta").await?;
     one.until(&format!("{{\"two@127.0.0.1\":{beta}}}")).await?;
     for bad in ["[{set, dark}]", "[{set, <<\"x\">>, #{}}]", "[{set, <<\"x\">>, #{enabled => 1}}]"] {
