@@ -36,6 +36,7 @@ use self::message::{
     read_status, reply_message, write_frame,
 };
 use crate::node::Cookie;
+use crate::node::tls::TlsError;
 use crate::term::{Creation, NodeName};
 use crate::wire::Flags;
 
@@ -374,6 +375,12 @@ pub enum HandshakeError {
         /// How many may be.
         most: usize,
     },
+    /// It didn't come to a handshake: there is no TLS connection.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// The peer speaks TLS, and we don't.
+    #[error("the peer speaks TLS and this node doesn't; give both nodes the same -proto_dist")]
+    SpeaksTls,
     /// The name of the peer isn't `name@host`.
     #[error("a node that connected is called {name:?}, which isn't name@host")]
     BadName {

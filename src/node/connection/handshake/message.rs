@@ -9,6 +9,7 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{HandshakeError, Peer, Step, Us};
+use crate::node::tls::TlsError;
 use crate::term::{Creation, NodeName};
 
 /// Most bytes of a message after its length. The longest legal one, a name of 255 characters of
@@ -138,6 +139,10 @@ pub(super) async fn read_frame<S: AsyncRead + Unpin>(
     step: Step,
 ) -> Result<Vec<u8>, HandshakeError> {
     let length = usize::from(stream.read_u16().await.map_err(|error| failed(step, error))?);
+    if matches!(length, 0x1503 | 0x1603) {
+        // A record of TLS, an alert or a handshake, by its type and version.
+        return Err(HandshakeError::SpeaksTls);
+    }
     if length > MAX_FRAME {
         return Err(HandshakeError::TooLong { step, length });
     }
@@ -152,6 +157,9 @@ pub(super) async fn read_frame<S: AsyncRead + Unpin>(
 
 fn failed(step: Step, source: io::Error) -> HandshakeError {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if let Some(error) = TlsError::in_stream(&source) {
+        return HandshakeError::Tls(error);
+    }
     match source.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
             HandshakeError::Closed { step }
