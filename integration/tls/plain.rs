@@ -1,0 +1,1 @@
+//! TLS and plain TCP.
