@@ -28,9 +28,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use subtle::ConstantTimeEq as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use self::message::MAX_FRAME;
+pub(crate) use self::message::{Carrier, Lengths, MAX_FRAME};
 use self::message::{
     Status, malformed, name_message, read_ack, read_challenge, read_frame, read_name, read_reply,
     read_status, reply_message, write_frame,
@@ -99,7 +98,7 @@ pub(crate) async fn dial<S>(
     peer: &NodeName,
 ) -> Result<Peer, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     write_frame(&mut stream, Step::Name, &name_message(us, None)).await?;
     match read_status(&mut stream).await? {
@@ -147,7 +146,7 @@ where
 /// those of the stream.
 pub(crate) async fn receive_name<S>(mut stream: S, us: &Us) -> Result<Offer<'_, S>, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     let frame = read_frame(&mut stream, Step::Name).await?;
     let peer = read_name(&frame)?;
@@ -195,7 +194,7 @@ pub(crate) enum Refusal {
     NotAllowed,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
+impl<'a, S: Carrier> Offer<'a, S> {
     /// Who the peer says it is.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
@@ -251,7 +250,7 @@ pub(crate) struct Admitted<'a, S> {
     peer: Peer,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Admitted<'_, S> {
+impl<S: Carrier> Admitted<'_, S> {
     /// Has the peer prove that it knows the cookie.
     ///
     /// # Errors
@@ -280,7 +279,7 @@ pub(crate) struct Authenticated<S> {
     proof: [u8; 16],
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Authenticated<S> {
+impl<S: Carrier> Authenticated<S> {
     /// Who the peer is.
     #[cfg(test)]
     pub(crate) fn peer(&self) -> &Peer {

@@ -1,4 +1,5 @@
-//! The socket below a connection: plain TCP, or TLS above it. What goes over it is the same.
+//! The socket below a connection: plain TCP, or TLS above it. What goes over it is the same, but for
+//! the lengths in the handshake.
 //!
 //! Plain TCP has halves that know nothing of each other. Those of TLS share its state, so that
 //! reading and writing take turns, never for longer than one record takes.
@@ -13,6 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 #[cfg(feature = "tls")]
 use tokio_rustls::TlsStream;
 
+use super::handshake::{Carrier, Lengths};
 use crate::node::tls::TlsError;
 
 /// How connections of a node are made; fixed for its life.
@@ -89,6 +91,16 @@ impl Socket {
                 let (read, write) = tokio::io::split(socket);
                 (ReadHalf::Tls(read), WriteHalf::Tls(write))
             }
+        }
+    }
+}
+
+impl Carrier for Socket {
+    fn lengths(&self) -> Lengths {
+        match self {
+            Self::Tcp(_) => Lengths::Two,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Lengths::Four,
         }
     }
 }

@@ -128,9 +128,8 @@ fn meaning(alert: &str) -> Option<&'static str> {
             "our certificate isn't valid for our host, or it wants one and we have none, \
              or no cipher suite is common"
         }
-        "bad_certificate" | "certificate_unknown" | "unsupported_certificate" => {
-            "it can't use our certificate"
-        }
+        "bad_certificate" => "it can't use our certificate, or that isn't valid for our host",
+        "certificate_unknown" | "unsupported_certificate" => "it can't use our certificate",
         "certificate_revoked" => "our certificate was revoked",
         "protocol_version" | "insufficient_security" => {
             "its `versions` or `ciphers` and ours have nothing in common"
@@ -237,12 +236,13 @@ mod of_rustls {
     /// As RFC 8446 and OTP write it.
     fn alert_name(alert: AlertDescription) -> String {
         let mut name = String::new();
-        for (i, c) in format!("{alert:?}").chars().enumerate() {
-            let after_small = i > 0 && name.ends_with(|c: char| c.is_ascii_lowercase());
-            if c.is_ascii_uppercase() && after_small {
+        let mut before = ' ';
+        for c in format!("{alert:?}").chars() {
+            if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
                 name.push('_');
             }
             name.push(c.to_ascii_lowercase());
+            before = c;
         }
         name
     }

@@ -1,5 +1,5 @@
 //! TLS below the distribution protocol, as `-proto_dist inet_tls` has it: the socket's bytes are
-//! encrypted, and nothing else differs.
+//! encrypted, and nothing else differs but the lengths in the handshake, which have four bytes.
 //!
 //! [`TlsOptions`] are one side's options, named as in OTP's `ssl_dist_optfile`, and [`Tls`] is both
 //! sides' with their files read; [`Tls::from_optfile`] reads OTP's own file. What is checked:
