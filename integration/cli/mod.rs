@@ -96,6 +96,16 @@ impl Cli {
         .await
     }
 
+    /// The same for a line that has one of these texts.
+    pub(crate) async fn says_one_of(&self, texts: &[String]) -> Result<()> {
+        wait_until(&format!("one of {texts:?} on stderr"), SOON, async || {
+            let lines = self.err.all();
+            let has_one = |line: &String| texts.iter().any(|text| line.contains(text));
+            lines.iter().any(has_one).then_some(()).ok_or_else(|| lines.join("\n"))
+        })
+        .await
+    }
+
     fn end_input(&mut self) {
         self.stdin = None;
     }

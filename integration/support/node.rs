@@ -28,6 +28,8 @@ pub(crate) struct ErlNode {
     running: Option<Running>,
     output: Output,
     expected_crashes: Mutex<Vec<String>>,
+    /// Texts of crashes that may come or not.
+    allowed_crashes: Mutex<Vec<String>>,
     /// Set once the verdict is out.
     finished: bool,
 }
@@ -133,6 +135,13 @@ impl ErlNode {
         self.expected().push(text.to_owned());
     }
 
+    /// From now on a crash report that contains the text is fine, whether one comes or not. Only for
+    /// what depends on who is faster.
+    pub(crate) fn allow_crash(&self, text: &str) {
+        let mut allowed = self.allowed_crashes.lock().expect("nothing panics while it's held");
+        allowed.push(text.to_owned());
+    }
+
     /// The crash reports so far that nobody expected.
     pub(crate) async fn unexpected_crashes(&self) -> Result<Vec<String>> {
         self.drain_log().await?;
@@ -236,9 +245,12 @@ impl ErlNode {
     }
 
     fn unexpected(&self) -> Vec<String> {
-        let expected = self.expected();
+        let mut fine = self.expected().clone();
+        fine.extend_from_slice(
+            &self.allowed_crashes.lock().expect("nothing panics while it's held"),
+        );
         let mut reports = crashes(&self.output());
-        reports.retain(|report| !expected.iter().any(|text| report.contains(text)));
+        reports.retain(|report| !fine.iter().any(|text| report.contains(text)));
         reports
     }
 
@@ -337,6 +349,7 @@ impl NodeOptions {
             running: Some(running),
             output,
             expected_crashes: Mutex::default(),
+            allowed_crashes: Mutex::default(),
             finished: false,
         })
     }

@@ -3,6 +3,7 @@
 mod meet;
 mod plain;
 mod refused;
+mod rust;
 
 use anyhow::Result;
 use data_publisher::Node;
