@@ -22,6 +22,13 @@ async fn erl(
         .arguments(&strs(&certificates.arguments(security)?))
         .start()
         .await?;
+    if otp == Otp::R25 {
+        // When a connection ends, by whichever side, one of its two processes may be gone before the
+        // supervisor ends it.
+        node.allow_crash(
+            "tls_dyn_connection_sup}\n    errorContext: shutdown_error\n    reason: noproc",
+        );
+    }
     Ok((epmd, node))
 }
 

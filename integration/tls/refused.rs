@@ -6,7 +6,7 @@ use data_publisher::node::TlsVersion;
 use super::{erl, rust};
 use crate::cli::Cli;
 use crate::otp::{Seen, on_each_release};
-use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_until};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval, wait_until};
 
 on_each_release! {
     a_certificate_of_another_ca_is_refused_by_either_side
@@ -66,10 +66,11 @@ async fn a_server_for_another_host_is_refused_and_a_client_is_not(otp: Otp) -> R
         wrong: Security::good().shows("elsewhere"),
         of_server: Some("its certificate isn't valid for 127.0.0.1, only for"),
         of_client: None,
-        alerts: match otp {
-            Otp::R25 => &[("handshake_failure", "Handshake Failure")],
-            Otp::R27 | Otp::R29 => &[("bad_certificate", "Bad Certificate")],
-        },
+        // OTP 25 sends the first, the others and we send the second.
+        alerts: &[
+            ("handshake_failure", "Handshake Failure"),
+            ("bad_certificate", "Bad Certificate"),
+        ],
     };
     fault.is_refused(otp).await
 }
@@ -82,7 +83,7 @@ async fn a_client_without_a_certificate_is_refused_by_either_side(otp: Otp) -> R
         // By TLS 1.2, and by TLS 1.3.
         alerts: &[
             ("handshake_failure", "Handshake Failure"),
-            ("certificate_required", "Certificate required"),
+            ("certificate_required", "Certificate Required"),
         ],
     };
     fault.is_refused(otp).await
@@ -127,6 +128,8 @@ impl Case<'_> {
         let told = if ours { self.fault.of_client } else { self.fault.of_server };
         let Some(told) = told else {
             result?;
+            // OTP 25 has a match that fails in a connection that ends before it's listed.
+            wait_eval(self.a, "nodes()", "['r@127.0.0.1']", SOON).await?;
             node.stop().await;
             return self.gone().await;
         };
@@ -193,18 +196,19 @@ impl Case<'_> {
 
     /// Waits until the BEAM's log says it, after so many bytes.
     async fn logged(&self, after: usize, side: &str, own: &Security) -> Result<()> {
-        let lines = self.alerts(|_, name| format!("{side}: Fatal - {name}"));
+        // In upper or lower case, as releases differ.
+        let lines = self.alerts(|_, name| format!("{side}: Fatal - {name}").to_lowercase());
         wait_until(&format!("one of {lines:?} in {}'s log, {own:?}", self.a), SOON, async || {
             let log = self.a.output();
             let log = log.get(after..).unwrap_or_default();
-            // Which of the two has written what is seen differs by release; both name the same.
-            let is_there = lines.iter().any(|line| log.contains(line));
+            let lower = log.to_lowercase();
+            let is_there = lines.iter().any(|line| lower.contains(line));
             is_there.then_some(()).ok_or_else(|| log.to_owned())
         })
         .await
     }
 
     async fn gone(&self) -> Result<()> {
-        crate::support::wait_eval(self.a, "nodes(connected)", "[]", SOON).await
+        wait_eval(self.a, "nodes(connected)", "[]", SOON).await
     }
 }
