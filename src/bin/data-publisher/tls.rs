@@ -9,9 +9,10 @@ use data_publisher::node::{Tls, TlsConfigError, TlsOptions, Verify};
 /// TLS as `-proto_dist inet_tls` has it. Both directions have the same options, unless a file tells
 /// them apart.
 #[derive(Debug, Group)]
+#[expect(clippy::struct_field_names, reason = "the options are called so")]
 #[command(next_help_heading = "TLS, to reach nodes with -proto_dist inet_tls")]
 pub(crate) struct TlsArgs {
-    /// OTP's option file, that of -ssl_dist_optfile; instead of all other --tls options
+    /// OTP's option file, that of `-ssl_dist_optfile`; instead of all other --tls options
     #[arg(
         long, value_name = "FILE",
         conflicts_with_all = ["tls_cacertfile", "tls_certfile", "tls_keyfile", "tls_verify"]
@@ -31,7 +32,7 @@ pub(crate) struct TlsArgs {
         required_if_eq("tls_verify", "verify_peer")
     )]
     pub(crate) tls_cacertfile: Option<PathBuf>,
-    /// Whether other nodes have to show a certificate that is good [default: verify_peer]
+    /// Whether other nodes have to show a certificate that is good [default: `verify_peer`]
     #[arg(long, value_enum, requires = "tls_certfile")]
     pub(crate) tls_verify: Option<VerifyArg>,
 }

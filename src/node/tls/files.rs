@@ -44,15 +44,15 @@ pub(super) fn server(options: &TlsOptions) -> Result<ServerConfig> {
             if !options.fail_if_no_peer_cert {
                 builder = builder.allow_unauthenticated();
             }
-            builder.build().map_err(|error| bad(side, "cacertfile", error))?
+            builder.build().map_err(|error| bad(side, "cacertfile", error.to_string()))?
         }
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(side, options)?)
-        .map_err(|error| bad(side, "versions", error))?
+        .map_err(|error| bad(side, "versions", error.to_string()))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
-        .map_err(|error| bad(side, "keyfile", error))?;
+        .map_err(|error| bad(side, "keyfile", error.to_string()))?;
     // Connections last for weeks: nothing is gained by resuming, and each checks certificates anew.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -73,7 +73,7 @@ pub(super) fn client(options: &TlsOptions) -> Result<ClientConfig> {
             let roots = roots(side, options)?;
             let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                 .build()
-                .map_err(|error| bad(side, "cacertfile", error))?;
+                .map_err(|error| bad(side, "cacertfile", error.to_string()))?;
             match options.server_name {
                 Some(NameCheck::Off) => Arc::new(AnyName(chain)),
                 Some(NameCheck::Host | NameCheck::Is(_)) | None => chain,
@@ -82,14 +82,14 @@ pub(super) fn client(options: &TlsOptions) -> Result<ClientConfig> {
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(side, options)?)
-        .map_err(|error| bad(side, "versions", error))?
+        .map_err(|error| bad(side, "versions", error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match certificate(side, options)? {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => builder
             .with_client_auth_cert(chain, key)
-            .map_err(|error| bad(side, "keyfile", error))?,
+            .map_err(|error| bad(side, "keyfile", error.to_string()))?,
     };
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -151,7 +151,7 @@ fn roots(side: Side, options: &TlsOptions) -> Result<Arc<RootCertStore>> {
     })?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
-        roots.add(certificate).map_err(|error| bad_file(file, error))?;
+        roots.add(certificate).map_err(|error| bad_file(file, error.to_string()))?;
     }
     Ok(Arc::new(roots))
 }
@@ -175,7 +175,7 @@ fn certificate(side: Side, options: &TlsOptions) -> Result<Option<Certificate>> 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = read(file)?;
     let all: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let all = all.map_err(|error| bad_file(file, error))?;
+    let all = all.map_err(|error| bad_file(file, error.to_string()))?;
     if all.is_empty() {
         return Err(bad_file(file, "there is no certificate in it, in PEM"));
     }
@@ -189,7 +189,7 @@ fn key(file: &Path) -> Result<PrivateKeyDer<'static>> {
         match error {
             _ if encrypted => bad_file(file, "the key is encrypted; we read only plain ones"),
             PemError::NoItemsFound => bad_file(file, "there is no private key in it, in PEM"),
-            other => bad_file(file, other),
+            other => bad_file(file, other.to_string()),
         }
     })
 }
@@ -198,12 +198,16 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).map_err(|source| TlsConfigError::Unreadable { file: file.into(), source })
 }
 
-pub(super) fn bad_file(file: &Path, what: impl ToString) -> TlsConfigError {
-    TlsConfigError::BadFile { file: file.into(), what: what.to_string() }
+pub(super) fn bad_file(file: &Path, what: impl Into<String>) -> TlsConfigError {
+    TlsConfigError::BadFile { file: file.into(), what: what.into() }
 }
 
-pub(super) fn bad(side: Side, option: impl Into<String>, what: impl ToString) -> TlsConfigError {
-    TlsConfigError::BadOption { side, option: option.into(), what: what.to_string() }
+pub(super) fn bad(
+    side: Side,
+    option: impl Into<String>,
+    what: impl Into<String>,
+) -> TlsConfigError {
+    TlsConfigError::BadOption { side, option: option.into(), what: what.into() }
 }
 
 #[cfg(test)]
