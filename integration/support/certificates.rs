@@ -52,6 +52,31 @@ impl Security {
     pub(crate) fn versions(self, versions: &[TlsVersion]) -> Self {
         Self { versions: versions.to_vec(), ..self }
     }
+
+    /// OTP's option file, with files at such paths.
+    pub(crate) fn optfile(&self, path: impl Fn(&str) -> String) -> String {
+        let versions = |version: &TlsVersion| match version {
+            TlsVersion::V1_2 => "'tlsv1.2'",
+            TlsVersion::V1_3 => "'tlsv1.3'",
+        };
+        let versions: Vec<_> = self.versions.iter().map(versions).collect();
+        let versions = match versions.join(", ") {
+            none if none.is_empty() => none,
+            some => format!(", {{versions, [{some}]}}"),
+        };
+        let verify = match self.trusts {
+            Some(ca) => format!("{{verify, verify_peer}}, {{cacertfile, {:?}}}", path(ca)),
+            None => String::from("{verify, verify_none}"),
+        };
+        let certificate = format!(", {{certfile, {:?}}}", path(self.shows));
+        let as_client = if self.shows_as_client { &certificate } else { "" };
+        let demand = if self.trusts.is_some() { ", {fail_if_no_peer_cert, true}" } else { "" };
+        format!(
+            "%% Made by a test.\n\
+             [{{server, [{verify}{certificate}{demand}{versions}]}},\n \
+              {{client, [{verify}{as_client}{versions}]}}].\n"
+        )
+    }
 }
 
 impl Certificates {
@@ -132,38 +157,12 @@ impl Certificates {
         Ok(Tls::new(server, client)?)
     }
 
-    /// The arguments of a BEAM node; they name an option file of its own.
-    pub(crate) fn arguments(&self, security: &Security) -> Result<Vec<String>> {
-        let text = self.optfile(security, |name| self.there(name));
+    /// The path, for BEAM nodes, of an option file for `-ssl_dist_optfile`.
+    pub(super) fn optfile(&self, security: &Security) -> Result<String> {
+        let text = security.optfile(|name| self.there(name));
         let name = format!("{}.conf", self.optfiles.fetch_add(1, Ordering::Relaxed));
         std::fs::write(self.here.join(&name), text)?;
-        let path = format!("{}/{name}", self.there);
-        Ok(["-proto_dist", "inet_tls", "-ssl_dist_optfile", &path].map(str::to_owned).to_vec())
-    }
-
-    /// OTP's option file.
-    pub(crate) fn optfile(&self, security: &Security, path: impl Fn(&str) -> String) -> String {
-        let versions = |version: &TlsVersion| match version {
-            TlsVersion::V1_2 => "'tlsv1.2'",
-            TlsVersion::V1_3 => "'tlsv1.3'",
-        };
-        let versions: Vec<_> = security.versions.iter().map(versions).collect();
-        let versions = match versions.join(", ") {
-            none if none.is_empty() => none,
-            some => format!(", {{versions, [{some}]}}"),
-        };
-        let verify = match security.trusts {
-            Some(ca) => format!("{{verify, verify_peer}}, {{cacertfile, {:?}}}", path(ca)),
-            None => String::from("{verify, verify_none}"),
-        };
-        let certificate = format!(", {{certfile, {:?}}}", path(security.shows));
-        let as_client = if security.shows_as_client { &certificate } else { "" };
-        let demand = if security.trusts.is_some() { ", {fail_if_no_peer_cert, true}" } else { "" };
-        format!(
-            "%% Made by a test.\n\
-             [{{server, [{verify}{certificate}{demand}{versions}]}},\n \
-              {{client, [{verify}{as_client}{versions}]}}].\n"
-        )
+        Ok(format!("{}/{name}", self.there))
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{net::TcpListener, time::Instant};
 
 use super::{
-    Epmd, Otp,
+    Certificates, Epmd, Otp, Security,
     control::{Control, Variables, send_probe},
     output::{ENDED_BY_ITSELF, Output, Waited, crashes},
     watchdog,
@@ -332,6 +332,12 @@ impl NodeOptions {
     /// A lost connection is lost, and that's all.
     pub(crate) fn allow_overlapping_partitions(self) -> Self {
         self.arguments(&["-kernel", "prevent_overlapping_partitions", "false"])
+    }
+
+    /// All connections by TLS.
+    pub(crate) fn tls(self, certificates: &Certificates, security: &Security) -> Result<Self> {
+        let file = certificates.optfile(security)?;
+        Ok(self.arguments(&["-proto_dist", "inet_tls", "-ssl_dist_optfile", &file]))
     }
 
     /// Further arguments for `erl`.

@@ -8,7 +8,7 @@ use data_publisher::pg::Pg;
 use data_publisher::term::{NodeName, Term};
 use data_publisher::{atom, tuple};
 
-use super::{erl, rust, strs};
+use super::{erl, rust};
 use crate::otp::{
     BOTH, Seen, config, erlang_pid, on_each_release, short_limits, wait_members, wait_nodes,
 };
@@ -94,7 +94,7 @@ async fn groups_and_large_messages_go_both_ways_in_each_version(otp: Otp) -> Res
         for (n, bytes) in [(1, &b"small"[..]), (2, &bytes), (3, b"after")] {
             let received = tokio::time::timeout(SOON, worker.receive()).await?;
             let received = received.expect("the process runs").into_term();
-            let expected = tuple![n, bytes.len() as i64, Term::binary_of(bytes)];
+            let expected = tuple![n, i64::try_from(bytes.len())?, Term::binary_of(bytes)];
             ensure!(received == expected, "message {n} is another");
         }
         drop(worker);
@@ -110,7 +110,7 @@ async fn quiet_connections_stay(otp: Otp) -> Result<()> {
     let certificates = Certificates::new(otp).await?;
     let epmd = Epmd::start_of(otp).await?;
     let a = ErlNode::options(otp, "a", epmd.port())
-        .arguments(&strs(&certificates.arguments(&Security::good())?))
+        .tls(&certificates, &Security::good())?
         .net_ticktime(8)
         .start()
         .await?;

@@ -18,10 +18,7 @@ async fn erl(
     security: &Security,
 ) -> Result<(Epmd, ErlNode)> {
     let epmd = Epmd::start_of(otp).await?;
-    let node = ErlNode::options(otp, "a", epmd.port())
-        .arguments(&strs(&certificates.arguments(security)?))
-        .start()
-        .await?;
+    let node = ErlNode::options(otp, "a", epmd.port()).tls(certificates, security)?.start().await?;
     if otp == Otp::R25 {
         // When a connection ends, by whichever side, one of its two processes may be gone before the
         // supervisor ends it.
@@ -42,8 +39,4 @@ async fn rust(
     let config = config(name, epmd)?.tls(certificates.tls(security)?);
     let config = if seen == Seen::Hidden { config.hidden() } else { config };
     Ok(data_publisher::start(config).await?)
-}
-
-fn strs(all: &[String]) -> Vec<&str> {
-    all.iter().map(String::as_str).collect()
 }

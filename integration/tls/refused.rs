@@ -159,7 +159,7 @@ impl Case<'_> {
         let mut options = self.certificates.here("options");
         options.set_extension("conf");
         let path = |name: &str| self.certificates.here(name).display().to_string();
-        std::fs::write(&options, self.certificates.optfile(own, path))?;
+        std::fs::write(&options, own.optfile(path))?;
         let options = options.display().to_string();
         let join = Cli::start(
             self.epmd.port(),

@@ -20,7 +20,7 @@ async fn nodes_of_ours_talk_by_an_option_file_in_each_version() -> Result<()> {
     for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
         let security = Security::good().versions(&[version]);
         let path = |name: &str| certificates.here(name).display().to_string();
-        std::fs::write(&file, certificates.optfile(&security, path))?;
+        std::fs::write(&file, security.optfile(path))?;
         let tls = Tls::from_optfile(&file)?;
         let a = data_publisher::start(config("a", &epmd)?.tls(tls.clone())).await?;
         let b = data_publisher::start(config("b", &epmd)?.tls(tls)).await?;

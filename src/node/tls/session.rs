@@ -171,9 +171,98 @@ async fn refuse(error: &io::Error, mut socket: TcpStream) -> TlsError {
     error
 }
 
+/// Without what was read: keys are in it.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (server, client) = (&self.0.server, &self.0.client);
         f.debug_struct("Tls").field("server", server).field("client", client).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A file with a certificate and its key; removed when dropped.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            let name = format!("dp-tls-{name}-{}.pem", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn renew(&self) {
+            let made = rcgen::generate_simple_self_signed([String::from("h")]).unwrap();
+            fs::write(&self.0, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn let_time_pass(tls: &Tls) {
+        let mut files = tls.0.files.lock().unwrap();
+        files.read = files.read.checked_sub(READ_AGAIN).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_used_after_two_minutes_and_a_broken_one_never() {
+        let file = File::new("renewed");
+        file.renew();
+        let options = TlsOptions::new().certfile(&file.0).verify(Verify::None);
+        let tls = Tls::new(options.clone(), options).unwrap();
+        let first = tls.files().await.server;
+
+        file.renew();
+        assert!(Arc::ptr_eq(&first, &tls.files().await.server), "read too soon");
+        let_time_pass(&tls);
+        let second = tls.files().await.server;
+        assert!(!Arc::ptr_eq(&first, &second), "not read again");
+
+        fs::write(&file.0, "half a file").unwrap();
+        let_time_pass(&tls);
+        assert!(Arc::ptr_eq(&second, &tls.files().await.server), "what was good is lost");
+    }
+
+    #[test]
+    fn what_a_file_lacks_is_told_with_its_name() {
+        let file = File::new("lacking");
+        let error = |text: &str| {
+            fs::write(&file.0, text).unwrap();
+            let name = file.0.display().to_string();
+            let options = TlsOptions::new().certfile(&file.0).verify(Verify::None);
+            let error = Tls::new(options.clone(), options).unwrap_err().to_string();
+            error.strip_prefix(&format!("{name}: ")).unwrap_or(&error).to_owned()
+        };
+        let made = rcgen::generate_simple_self_signed([String::from("h")]).unwrap();
+        let other = rcgen::generate_simple_self_signed([String::from("h")]).unwrap();
+        let (pem, key) = (made.cert.pem(), other.signing_key.serialize_pem());
+        assert_eq!(error(""), "there is no certificate in it, in PEM");
+        assert_eq!(error(&pem), "there is no private key in it, in PEM");
+        let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        assert_eq!(
+            error(&(pem.clone() + &encrypted)),
+            "the key is encrypted; we read only plain ones"
+        );
+        let mismatch = error(&(pem + &key));
+        assert!(mismatch.starts_with("TLS, server: keyfile: "), "{mismatch}");
+    }
+
+    #[test]
+    fn an_option_file_that_is_no_term_is_told_by_its_line() {
+        let file = File::new("syntax");
+        fs::write(&file.0, "%% ours\n[{server, [\n  {certfile \"x\"}]}].\n").unwrap();
+        let error = Tls::from_optfile(&file.0).unwrap_err();
+        assert!(error.to_string().ends_with(", line 3"), "{error}");
+        fs::write(&file.0, "[{client, []}].").unwrap();
+        let error = Tls::from_optfile(&file.0).unwrap_err();
+        assert_eq!(error.to_string(), "TLS, server: certfile is missing");
     }
 }
