@@ -11,4 +11,5 @@ mod publish;
 mod publishers;
 mod support;
 mod terms;
+mod tls;
 mod trace_live;

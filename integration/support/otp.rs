@@ -48,6 +48,16 @@ impl Otp {
         Ok(self.erl().await?.with_file_name("epmd"))
     }
 
+    /// A folder of this name in `/tmp` that the release's nodes can read: its path here, and there. A
+    /// release of Debian's has a file system of its own.
+    pub(crate) async fn folder(self, name: &str) -> Result<(PathBuf, String)> {
+        let root = self.erl().await?.with_file_name("root");
+        let there = format!("/tmp/{name}");
+        let here = if root.exists() { root.join(&there[1..]) } else { PathBuf::from(&there) };
+        std::fs::create_dir_all(&here)?;
+        Ok((here, there))
+    }
+
     /// A module of this repository, compiled by the release's own compiler; `source` is a path in it.
     ///
     /// Kept next to the release until the source changes.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::connection::socket::Transport;
 use super::cookie::Cookie;
 use crate::epmd::Epmd;
 use crate::term::{BadNodeName, NodeName};
@@ -32,6 +33,7 @@ pub struct NodeConfig {
     pub(crate) cookie: Option<Cookie>,
     pub(crate) cookies: Vec<(NodeName, Cookie)>,
     pub(crate) visibility: Visibility,
+    pub(crate) transport: Transport,
     pub(crate) port: u16,
     pub(crate) listen: Option<IpAddr>,
     pub(crate) epmd_port: u16,
@@ -57,6 +59,7 @@ impl NodeConfig {
             cookie: None,
             cookies: Vec::new(),
             visibility: Visibility::default(),
+            transport: Transport::default(),
             port: 0,
             listen: None,
             epmd_port: Epmd::default_port(),
@@ -93,6 +96,14 @@ impl NodeConfig {
     #[must_use]
     pub fn visibility(mut self, visibility: Visibility) -> Self {
         self.visibility = visibility;
+        self
+    }
+
+    /// Connect by TLS, to nodes with `-proto_dist inet_tls`, and only to those. Default: plain TCP.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: super::tls::Tls) -> Self {
+        self.transport = Transport::Tls(tls);
         self
     }
 

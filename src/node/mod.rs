@@ -19,6 +19,7 @@ mod registry;
 pub(crate) mod router;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub use cookie::{Cookie, CookieError};
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
+pub use tls::TlsError;
+#[cfg(feature = "tls")]
+pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};
 
 use crate::epmd::EpmdError;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -64,8 +68,14 @@ impl Node {
         };
         let router = Router::new(config.name.clone(), config.limits.in_reason());
         let epmd = crate::epmd::Epmd::new(config.epmd_port);
-        let identity =
-            Arc::new(Identity::new(router, config.visibility, cookie, config.cookies, epmd));
+        let identity = Arc::new(Identity::new(
+            router,
+            config.visibility,
+            cookie,
+            config.cookies,
+            epmd,
+            config.transport,
+        ));
         let cancel = CancellationToken::new();
         let port = listener::start(
             &identity,
@@ -397,6 +407,14 @@ pub enum ConnectError {
         node: NodeName,
         /// Who answered.
         found: NodeName,
+    },
+    /// The node and we didn't come to terms about TLS.
+    #[error("no TLS connection to {node}")]
+    Tls {
+        /// The name.
+        node: NodeName,
+        /// Why.
+        source: TlsError,
     },
     /// The handshake failed otherwise.
     #[error("handshake with {node} failed")]

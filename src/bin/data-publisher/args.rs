@@ -114,6 +114,9 @@ pub(crate) struct Access {
     /// The port of EPMD, on all hosts
     #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
     pub(crate) epmd_port: u16,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(crate) tls: crate::tls::TlsArgs,
 }
 
 #[derive(Debug, Group)]
@@ -156,6 +159,8 @@ impl Access {
             (None, None) => Cookie::find()?,
         };
         let config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        #[cfg(feature = "tls")]
+        let config = self.tls.apply(config)?;
         Ok(if self.hidden { config.hidden() } else { config })
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod handshake;
 mod queue;
 mod reader;
 pub(super) mod setup;
+pub(super) mod socket;
 pub(super) mod table;
 mod tick;
 mod writer;
@@ -18,11 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use queue::{Marks, Push, Queue};
 
+use self::socket::Socket;
 use super::config::Limits;
 use super::router::Router;
 use crate::term::{Creation, NodeName, Pid, Term};
@@ -255,7 +256,7 @@ pub(crate) fn encode_payload(message: &Term) -> Result<Bytes, EncodeError> {
 
 /// Starts the two tasks of a connection. They end when it is closed, and close it when the socket
 /// fails, the peer falls silent or sends nonsense.
-fn start(router: &Arc<Router>, connection: &Arc<Connection>, socket: TcpStream) {
+fn start(router: &Arc<Router>, connection: &Arc<Connection>, socket: Socket) {
     let (read, write) = socket.into_split();
     tokio::spawn(reader::run(router.clone(), connection.clone(), read));
     tokio::spawn(writer::run(router.clone(), connection.clone(), write));

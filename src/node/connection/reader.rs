@@ -6,18 +6,14 @@
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 
+use super::socket::ReadHalf;
 use super::{Connection, DownReason};
 use crate::node::router::Router;
 use crate::wire::{Deframer, FragmentLimits, Inbound};
 
 /// Reads until the connection is closed, by either end.
-pub(super) async fn run(
-    router: Arc<Router>,
-    connection: Arc<Connection>,
-    mut socket: OwnedReadHalf,
-) {
+pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: ReadHalf) {
     let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
         () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
@@ -29,7 +25,7 @@ pub(super) async fn run(
 async fn read(
     router: &Arc<Router>,
     connection: &Arc<Connection>,
-    socket: &mut OwnedReadHalf,
+    socket: &mut ReadHalf,
 ) -> DownReason {
     let limits = router.limits();
     let mut deframer = Deframer::new(limits.message);
