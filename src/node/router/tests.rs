@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::node::tests::{LIMIT, Pair, node, pair};
+use crate::wire::signal::PidOrName;
 
 #[tokio::test]
 async fn a_chain_of_links_of_any_length_ends() {
