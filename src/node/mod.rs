@@ -6,6 +6,7 @@
 //! services other nodes expect (`net_kernel`, `global_name_server`) are ordinary processes, started
 //! by [`kernel`](crate::kernel).
 
+mod aliases;
 mod config;
 mod connection;
 mod cookie;
@@ -31,6 +32,7 @@ pub use config::{Limits, NodeConfig, Visibility};
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
+pub(crate) use process::Envelope;
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;

@@ -10,8 +10,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use super::aliases::AliasEnd;
 use super::connection::{Connection, Credit};
 use super::router::Router;
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
@@ -164,7 +165,17 @@ pub(crate) struct Address {
 pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
     /// The reason it ended with.
-    pub(crate) ended: OnceLock<Term>,
+    ended: OnceLock<Term>,
+    /// Told when it ends.
+    end: Notify,
+}
+
+impl ProcessState {
+    /// The process has ended; a second time changes nothing.
+    pub(crate) fn end(&self, reason: &Term) {
+        let _ = self.ended.set(reason.clone());
+        self.end.notify_waiters();
+    }
 }
 
 /// A message with the bytes it holds against its connection.
@@ -192,19 +203,38 @@ impl Process {
     ///
     /// Cancel safe.
     pub async fn receive(&mut self) -> Option<Received> {
-        if self.state.ended.get().is_some() {
-            return None;
-        }
-        let envelope = self.mailbox.recv().await?;
-        self.state.ended.get().is_none().then_some(envelope.received)
+        self.receive_sealed().await.map(|envelope| envelope.received)
     }
 
     /// The next message if one is there.
     pub fn try_receive(&mut self) -> Option<Received> {
+        self.try_receive_sealed().map(|envelope| envelope.received)
+    }
+
+    /// As [`receive`](Self::receive), for who puts messages aside: their bytes count as unhandled
+    /// until the envelope is dropped.
+    pub(crate) async fn receive_sealed(&mut self) -> Option<Envelope> {
         if self.state.ended.get().is_some() {
             return None;
         }
-        self.mailbox.try_recv().ok().map(|envelope| envelope.received)
+        let envelope = self.mailbox.recv().await?;
+        self.state.ended.get().is_none().then_some(envelope)
+    }
+
+    /// As [`try_receive`](Self::try_receive), for who puts messages aside.
+    pub(crate) fn try_receive_sealed(&mut self) -> Option<Envelope> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        self.mailbox.try_recv().ok()
+    }
+
+    /// Resolves when an exit signal ends the process, at once if one has. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        let told = self.state.end.notified();
+        if self.state.ended.get().is_none() {
+            told.await;
+        }
     }
 
     /// How many messages wait in the mailbox.
@@ -227,6 +257,13 @@ impl Process {
     /// there is no such process (`noproc`) or no connection (`noconnection`).
     pub fn monitor(&self, object: impl Into<Monitored>) -> Reference {
         self.router.monitor(&self.pid, &object.into())
+    }
+
+    /// As [`monitor`](Self::monitor), with a reference that is an alias as well: the first message
+    /// sent to it arrives here and ends both alias and monitor, and so does the `Down`. Whatever
+    /// comes later is dropped: what a call needs. `{alias, reply_demonitor}` of `monitor/3`.
+    pub fn monitor_alias(&self, object: impl Into<Monitored>) -> Reference {
+        self.router.monitor_alias(&self.pid, &object.into())
     }
 
     /// Stops watching. A `Down` that is in the mailbox already stays there.
@@ -252,7 +289,12 @@ impl Process {
     /// An alias of this process: messages sent to the reference arrive here until
     /// [`unalias`](Self::unalias).
     pub fn alias(&self) -> Reference {
-        self.router.alias(&self.pid)
+        self.router.alias(&self.pid, AliasEnd::Explicit)
+    }
+
+    /// An alias that ends by the first message that comes by it, `alias([reply])`.
+    pub fn alias_once(&self) -> Reference {
+        self.router.alias(&self.pid, AliasEnd::Reply)
     }
 
     /// Ends an alias; what is sent to it later is dropped.

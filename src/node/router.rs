@@ -21,6 +21,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use super::NodeEvent;
+use super::aliases::{AliasEnd, Aliases};
 use super::config::Limits;
 use super::connection::table::Table;
 use super::connection::{Connection, Credit, DownReason, Push, encode_payload};
@@ -41,7 +42,7 @@ pub(crate) struct Router {
     ids: Ids,
     processes: RwLock<FxHashMap<Pid, Address>>,
     registry: Registry,
-    aliases: RwLock<FxHashMap<Reference, Pid>>,
+    aliases: Aliases,
     monitors: Monitors,
     links: Links,
     table: Table,
@@ -74,7 +75,7 @@ impl Router {
             limits,
             processes: RwLock::default(),
             registry: Registry::default(),
-            aliases: RwLock::default(),
+            aliases: Aliases::default(),
             monitors: Monitors::default(),
             links: Links::default(),
             table: Table::default(),
@@ -176,7 +177,7 @@ impl Router {
     // Delivering here.
 
     fn deliver_local(&self, to: &Destination, message: Term) {
-        if let Some(pid) = self.local_target(&to.clone().into()) {
+        if let Some(pid) = self.receiver(&to.clone().into()) {
             self.deliver(&pid, message, Origin::Local, None);
         }
     }
@@ -186,10 +187,18 @@ impl Router {
         match target {
             Target::Pid(pid) => Some(pid.clone()),
             Target::Name(name) => self.registry.whereis(name),
-            Target::Alias(alias) => {
-                self.aliases.read().expect("no panic under this lock").get(alias).cloned()
-            }
+            Target::Alias(alias) => self.aliases.owner(alias),
         }
+    }
+
+    /// As [`local_target`](Self::local_target), for a message: an alias may end by it.
+    fn receiver(&self, target: &Target) -> Option<Pid> {
+        let Target::Alias(alias) = target else { return self.local_target(target) };
+        let (owner, end) = self.aliases.take(alias)?;
+        if end == AliasEnd::ReplyDemonitor {
+            self.demonitor(alias);
+        }
+        Some(owner)
     }
 
     fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {
@@ -245,11 +254,9 @@ impl Router {
         &self.registry
     }
 
-    pub(crate) fn alias(&self, pid: &Pid) -> Reference {
+    pub(crate) fn alias(&self, pid: &Pid, end: AliasEnd) -> Reference {
         let alias = self.ids.reference();
-        let mut aliases = self.aliases.write().expect("no panic under this lock");
-        aliases.insert(alias.clone(), pid.clone());
-        drop(aliases);
+        self.aliases.add(&alias, pid, end);
         // Of a process that has ended nobody would clear it away.
         if !self.is_alive(pid) {
             self.unalias(&alias);
@@ -258,7 +265,7 @@ impl Router {
     }
 
     pub(crate) fn unalias(&self, alias: &Reference) {
-        self.aliases.write().expect("no panic under this lock").remove(alias);
+        self.aliases.remove(alias);
     }
 
     fn next_id(&self) -> usize {

@@ -28,10 +28,10 @@ impl Router {
     pub(super) fn end_one(&self, pid: &Pid, reason: &Term) -> Vec<(Pid, Option<ConnectionId>)> {
         let address = self.processes.write().expect("no panic under this lock").remove(pid);
         let Some(address) = address else { return Vec::new() };
-        let _ = address.state.ended.set(reason.clone());
+        address.state.end(reason);
         drop(address);
         self.registry.forget(pid);
-        self.aliases.write().expect("no panic under this lock").retain(|_, owner| owner != pid);
+        self.aliases.forget(pid);
         self.node_watchers.lock().expect("no panic under this lock").retain(|p| p != pid);
         let (watchers, held) = self.monitors.process_ended(pid);
         for (reference, held) in held {

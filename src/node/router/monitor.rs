@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Router;
 use crate::atom;
+use crate::node::aliases::AliasEnd;
 use crate::node::connection::{Connection, DownReason};
 use crate::node::monitors::{Held, Watcher};
 use crate::node::process::{Monitored, Received};
@@ -57,7 +58,8 @@ impl Router {
     }
 
     pub(crate) fn monitor(&self, owner: &Pid, object: &Monitored) -> Reference {
-        let reference = self.start_monitor(owner, object);
+        let reference = self.ids.reference();
+        self.start_monitor(owner, object, &reference, false);
         // A process that has ended doesn't watch, and nobody would clear it away.
         if !self.is_alive(owner) {
             self.demonitor(&reference);
@@ -65,15 +67,31 @@ impl Router {
         reference
     }
 
-    pub(super) fn start_monitor(&self, owner: &Pid, object: &Monitored) -> Reference {
-        let reference = self.ids.reference();
+    /// A monitor whose reference is an alias as well, until the first message that comes by it or
+    /// the `DOWN`; the other of the two is then not delivered.
+    pub(crate) fn monitor_alias(&self, owner: &Pid, object: &Monitored) -> Reference {
+        let reference = self.alias(owner, AliasEnd::ReplyDemonitor);
+        self.start_monitor(owner, object, &reference, true);
+        if !self.is_alive(owner) {
+            self.demonitor(&reference);
+        }
+        reference
+    }
+
+    pub(super) fn start_monitor(
+        &self,
+        owner: &Pid,
+        object: &Monitored,
+        reference: &Reference,
+        alias: bool,
+    ) {
         let target = match object {
             Monitored::Pid(pid) => PidOrName::Pid(pid.clone()),
             Monitored::Name(name, _) => PidOrName::Name(name.clone()),
         };
-        let held = |over| Held { owner: owner.clone(), object: object.clone(), over };
+        let held = |over| Held { owner: owner.clone(), object: object.clone(), over, alias };
         if object.node() == &self.name {
-            self.monitors.hold(&reference, held(None));
+            self.monitors.hold(reference, held(None));
             let watched =
                 self.local_target(&target.clone().into()).filter(|pid| self.is_alive(pid));
             if let Some(watched) = &watched {
@@ -86,21 +104,20 @@ impl Router {
                 });
             }
             if !watched.is_some_and(|pid| self.is_alive(&pid)) {
-                self.monitors.unwatch(&reference, None);
-                self.monitor_failed(&reference, atom!("noproc"));
+                self.monitors.unwatch(reference, None);
+                self.monitor_failed(reference, atom!("noproc"));
             }
-            return reference;
+            return;
         }
         let connection = self.table.up(object.node());
-        self.monitors.hold(&reference, held(connection.as_ref().map(|c| c.id())));
+        self.monitors.hold(reference, held(connection.as_ref().map(|c| c.id())));
         let sent = connection.is_some_and(|connection| {
             let (from, reference) = (owner.clone(), reference.clone());
             self.push_signal(&connection, &Signal::Monitor { from, target, reference }).is_ok()
         });
         if !sent {
-            self.monitor_failed(&reference, atom!("noconnection"));
+            self.monitor_failed(reference, atom!("noconnection"));
         }
-        reference
     }
 
     pub(super) fn monitor_failed(&self, reference: &Reference, reason: Atom) {
@@ -116,6 +133,9 @@ impl Router {
     }
 
     pub(super) fn tell_demonitor(&self, reference: Reference, held: Held) {
+        if held.alias {
+            self.aliases.remove(&reference);
+        }
         match held.over {
             None => {
                 self.monitors.unwatch(&reference, None);
@@ -149,6 +169,9 @@ impl Router {
     }
 
     pub(super) fn deliver_down(&self, reference: Reference, held: Held, reason: Term) {
+        if held.alias {
+            self.aliases.remove(&reference);
+        }
         self.put(&held.owner, Received::Down { reference, object: held.object, reason }, None);
     }
 }

@@ -19,7 +19,7 @@ impl Router {
     ) -> Result<(), DownReason> {
         match signal {
             Signal::Send { to, message, .. } => {
-                let Some(pid) = self.local_target(&to) else { return Ok(()) };
+                let Some(pid) = self.receiver(&to) else { return Ok(()) };
                 let credit = self.credit(connection, bytes)?;
                 let origin = Origin::Connection(connection.clone());
                 self.deliver(&pid, message, origin, Some(credit));
