@@ -22,6 +22,7 @@ use crate::node::{Monitored, Node, Process, Received, SendError};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
+pub(crate) use server::text_of;
 pub use server::{Caller, Context, GenServer, Next, Reply, start, start_registered};
 pub(crate) use sys::{Shown, Sys, Verdict, answer_fixed};
 

@@ -22,6 +22,7 @@ pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let node = Node::start(config).await?;
     serve(&node, atom!("net_kernel"), net_kernel::answer);
     serve(&node, atom!("global_name_server"), global::answer);
+    crate::rpc::start(&node);
     mesh::start(&node, seeds, mesh);
     Ok(node)
 }

@@ -18,6 +18,7 @@ mod process;
 mod quiet;
 mod registry;
 pub(crate) mod router;
+mod spawn;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,8 @@ pub(crate) use process::Envelope;
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
+pub use spawn::SpawnRequest;
+pub(crate) use spawn::{Order, Spawner};
 
 use crate::epmd::EpmdError;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -181,6 +184,12 @@ impl Node {
     /// Sends the exit signal of `exit(To, Reason)`.
     pub fn exit(&self, from: &Process, to: &Pid, reason: impl Into<Term>) {
         self.router().exit(from.pid(), to, &reason.into());
+    }
+
+    /// Gives a process, here or elsewhere, a group leader: `group_leader(Leader, Pid)`. Never
+    /// connects.
+    pub fn set_group_leader(&self, leader: &Pid, of: &Pid) {
+        self.router().set_group_leader(leader, of);
     }
 
     /// Registers a process of this node under a name.

@@ -8,13 +8,14 @@
 //! is in bytes per connection: see [`Limits::unhandled`](super::Limits::unhandled).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::aliases::AliasEnd;
 use super::connection::{Connection, Credit};
 use super::router::Router;
+use super::spawn::SpawnRequest;
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
@@ -45,6 +46,14 @@ pub enum Received {
         /// Why.
         reason: Term,
     },
+    /// `{spawn_reply, Reference, ok | error, Pid | Reason}`: the answer to
+    /// [`Process::spawn_request`].
+    SpawnReply {
+        /// What [`Process::spawn_request`] returned.
+        reference: Reference,
+        /// The new process, or why there is none: `notsup`, `noconnection`, `system_limit` ...
+        result: Result<Pid, Atom>,
+    },
     /// `{nodeup, Node}`; only after [`Process::monitor_nodes`]. With the connection that is up.
     NodeUp(Arc<Connection>),
     /// `{nodedown, Node}`; only after [`Process::monitor_nodes`], and after every `Down` of that
@@ -61,6 +70,12 @@ impl Received {
                 tuple![atom!("DOWN"), reference, atom!("process"), object.term(), reason]
             }
             Self::Exit { from, reason } => tuple![atom!("EXIT"), from, reason],
+            Self::SpawnReply { reference, result: Ok(pid) } => {
+                tuple![atom!("spawn_reply"), reference, atom!("ok"), pid]
+            }
+            Self::SpawnReply { reference, result: Err(reason) } => {
+                tuple![atom!("spawn_reply"), reference, atom!("error"), reason]
+            }
             Self::NodeUp(connection) => tuple![atom!("nodeup"), connection.peer()],
             Self::NodeDown(node) => tuple![atom!("nodedown"), node],
         }
@@ -164,6 +179,8 @@ pub(crate) struct Address {
 #[derive(Debug, Default)]
 pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
+    /// `None` until somebody gives it one.
+    group_leader: Mutex<Option<Pid>>,
     /// The reason it ended with.
     ended: OnceLock<Term>,
     /// Told when it ends.
@@ -171,6 +188,10 @@ pub(crate) struct ProcessState {
 }
 
 impl ProcessState {
+    pub(crate) fn set_group_leader(&self, leader: &Pid) {
+        *self.group_leader.lock().expect("no panic under this lock") = Some(leader.clone());
+    }
+
     /// The process has ended; a second time changes nothing.
     pub(crate) fn end(&self, reason: &Term) {
         let _ = self.ended.set(reason.clone());
@@ -286,6 +307,21 @@ impl Process {
         self.state.trap_exit.store(trap, Ordering::Relaxed);
     }
 
+    /// Its group leader, `group_leader/0`: whoever was given to it, from anywhere, by
+    /// [`Node::set_group_leader`](super::Node::set_group_leader) or as it was spawned; before that
+    /// itself.
+    pub fn group_leader(&self) -> Pid {
+        let leader = self.state.group_leader.lock().expect("no panic under this lock");
+        leader.clone().unwrap_or_else(|| self.pid.clone())
+    }
+
+    /// Asks a node to start a process, as `spawn_request/5`. Never connects. One
+    /// [`Received::SpawnReply`] with this reference follows; a monitor that was asked for has the
+    /// same reference.
+    pub fn spawn_request(&self, request: SpawnRequest) -> Reference {
+        self.router.spawn_request(&self.pid, request)
+    }
+
     /// An alias of this process: messages sent to the reference arrive here until
     /// [`unalias`](Self::unalias).
     pub fn alias(&self) -> Reference {
@@ -312,6 +348,11 @@ impl Process {
     /// Ends the process with a reason other than `normal`.
     pub fn exit(self, reason: impl Into<Term>) {
         self.router.end_process(&self.pid, &reason.into());
+    }
+
+    /// What others reach of it.
+    pub(crate) fn state(&self) -> &ProcessState {
+        &self.state
     }
 
     /// The node's inside, for those who run a process.

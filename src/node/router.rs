@@ -10,11 +10,12 @@ mod exit;
 mod link;
 mod monitor;
 mod receive;
+mod spawn;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -30,6 +31,7 @@ use super::links::Links;
 use super::monitors::Monitors;
 use super::process::{Address, Envelope, Origin, Received};
 use super::registry::{RegisterError, Registry};
+use super::spawn::{Spawner, Spawns};
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
 use crate::wire::signal::{Signal, Target};
 use crate::{atom, tuple};
@@ -45,6 +47,9 @@ pub(crate) struct Router {
     aliases: Aliases,
     monitors: Monitors,
     links: Links,
+    spawns: Spawns,
+    /// Runs what other nodes ask us to spawn. Without one we refuse all.
+    spawner: OnceLock<Arc<dyn Spawner>>,
     table: Table,
     /// See the head of this file.
     transition: Mutex<()>,
@@ -78,6 +83,8 @@ impl Router {
             aliases: Aliases::default(),
             monitors: Monitors::default(),
             links: Links::default(),
+            spawns: Spawns::default(),
+            spawner: OnceLock::new(),
             table: Table::default(),
             transition: Mutex::default(),
             node_watchers: Mutex::default(),
@@ -234,6 +241,23 @@ impl Router {
 
     pub(crate) fn is_alive(&self, pid: &Pid) -> bool {
         self.processes.read().expect("no panic under this lock").contains_key(pid)
+    }
+
+    /// How many there are.
+    pub(crate) fn process_count(&self) -> usize {
+        self.processes.read().expect("no panic under this lock").len()
+    }
+
+    pub(crate) fn set_group_leader(&self, leader: &Pid, of: &Pid) {
+        if of.node == self.name {
+            let processes = self.processes.read().expect("no panic under this lock");
+            if let Some(address) = processes.get(of) {
+                address.state.set_group_leader(leader);
+            }
+        } else if let Some(connection) = self.table.up(&of.node) {
+            let signal = Signal::GroupLeader { leader: leader.clone(), to: of.clone() };
+            let _ = self.push_signal(&connection, &signal);
+        }
     }
 
     // Names and aliases.

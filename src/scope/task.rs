@@ -255,7 +255,7 @@ impl<P: DataPublisher> Task<P> {
                 self.ready.settled(&node, &self.process);
                 self.handle(Input::NodeDown(node));
             }
-            Received::Exit { .. } => {}
+            Received::Exit { .. } | Received::SpawnReply { .. } => {}
         }
     }
 

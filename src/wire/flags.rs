@@ -108,6 +108,7 @@ impl Flags {
             | Self::SEND_SENDER.0
             | Self::BIG_SEQTRACE_LABELS.0
             | Self::EXIT_PAYLOAD.0
+            | Self::SPAWN.0
             | Self::ALIAS.0,
     );
 
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_offer_is_the_one_that_was_tried_with_otp_25_27_and_29() {
-        assert_eq!(Flags::OFFERED.0, 0xC_075F_5FBC);
+        assert_eq!(Flags::OFFERED.0, 0xD_075F_5FBC);
         assert_eq!(Flags::REQUIRED.0, 0x4_0307_0F94);
         assert_eq!(Flags::OFFERED.missing_required(), None);
     }

@@ -92,6 +92,10 @@ impl Router {
         for (ours, other) in self.links.connection_closed(connection.id()) {
             self.exit_signal(&other, &ours, &noconnection, ExitKind::Link, None);
         }
+        for (reference, owner) in self.spawns.connection_closed(connection.id()) {
+            let result = Err(atom!("noconnection"));
+            self.put(&owner, Received::SpawnReply { reference, result }, None);
+        }
         for pid in self.node_watchers() {
             self.put(&pid, Received::NodeDown(connection.peer().clone()), None);
         }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::Router;
 use super::exit::ExitKind;
-use crate::atom;
+use super::spawn::Asked;
 use crate::node::connection::{Connection, Credit, DownReason};
 use crate::node::process::Origin;
-use crate::wire::signal::{PidOrName, Signal};
+use crate::wire::signal::Signal;
 
 impl Router {
     /// Does what a signal from a peer asks for. An error closes the connection.
     pub(crate) fn receive(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         signal: Signal,
         bytes: usize,
@@ -65,13 +65,19 @@ impl Router {
                     self.exit_signal(&from, &to, &reason, ExitKind::Sent, Some(credit));
                 }
             }
-            Signal::SpawnRequest { reference, from, .. } => {
-                let result = PidOrName::Name(atom!("notsup"));
-                let reply = Signal::SpawnReply { reference, to: from, flags: 0, result };
-                let _ = self.push_signal(connection, &reply);
+            Signal::SpawnRequest { reference, from, group_leader, mfa, options, args } => {
+                let credit = self.credit(connection, bytes)?;
+                let asked = Asked { reference, from, group_leader, mfa, options, args, credit };
+                self.spawn_requested(connection, asked)?;
             }
-            // We never ask a node to spawn, and our processes' group leader is their own affair.
-            Signal::SpawnReply { .. } | Signal::GroupLeader { .. } => {}
+            Signal::SpawnReply { reference, flags, result, .. } => {
+                self.spawn_replied(connection, reference, flags, result);
+            }
+            Signal::GroupLeader { leader, to } => {
+                if to.node == self.name {
+                    self.set_group_leader(&leader, &to);
+                }
+            }
         }
         Ok(())
     }
