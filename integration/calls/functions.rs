@@ -57,7 +57,7 @@ async fn beam_processes_call_what_is_allowed(otp: Otp) -> Result<()> {
         ("rpc:block_call(N, m, f, [5])", "5"),
         ("rpc:yield(rpc:async_call(N, m, f, [6]))", "6"),
         ("erpc:receive_response(erpc:send_request(N, m, f, [7]), 900)", "7"),
-        ("rpc:multicall([N], m, f, [8])", "{[8],[]}"),
+        ("rpc:multicall([N], m, f, [{8}])", "{[{8}],[]}"),
         ("rpc:multicall([node(), N], erlang, node, [])", "{['a@127.0.0.1','r@127.0.0.1'],[]}"),
         ("erpc:multicall([N], m, f, [9])", "[{ok,9}]"),
         ("rpc:call(N, erlang, nodes, [])", "['a@127.0.0.1']"),

@@ -109,13 +109,16 @@ async fn a_rust_server_ends_as_its_callers_expect(otp: Otp) -> Result<()> {
     let killed = start()?;
     pair.erl
         .eval(&format!(
-            "L = spawn(fun() -> link({}), receive x -> ok end end), \
-        LM = monitor(process, L), gen_server:call(S, get)",
+            "T = self(), L = spawn(fun() -> link({}), T ! linked, receive x -> ok end end), \
+             receive linked -> ok end",
             erlang_pid(&killed)
         ))
         .await?;
-    pair.erl.eval(&format!("exit({}, kill)", erlang_pid(&killed))).await?;
-    pair.assert_each(&[("receive {'DOWN', LM, process, L, W4} -> W4 end", "killed")]).await?;
+    let kill = format!(
+        "LM = monitor(process, L), exit({}, kill), receive {{'DOWN', LM, _, _, W4}} -> W4 end",
+        erlang_pid(&killed)
+    );
+    pair.assert_each(&[(&kill, "killed")]).await?;
     // The node is as well as ever.
     pair.assert_each(&[("net_adm:ping('r@127.0.0.1')", "pong")]).await?;
     pair.erl.finish().await

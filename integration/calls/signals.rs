@@ -21,7 +21,7 @@ on_each_release! {
 /// A process of the BEAM that does what it's told: `{run, Fun}`, or `stop`. Registered as `worker`.
 const WORKER: &str = "register(worker, spawn(fun() -> \
     process_flag(trap_exit, true), \
-    (fun F() -> receive {run, G} -> G(), F(); stop -> ok; {exit, Why} -> exit(Why) end end)() end)), ok";
+    (fun F() -> receive {run, G} -> G(), F(); {echo, To} -> To ! echo, F(); stop -> ok; {exit, Why} -> exit(Why) end end)() end)), ok";
 
 async fn exits_reach_the_beam_in_order_and_with_their_reasons(otp: Otp) -> Result<()> {
     let pair = Pair::start(otp).await?;
@@ -87,9 +87,8 @@ async fn exits_of_the_beam_reach_rust_in_order_and_with_their_reasons(otp: Otp) 
         let by_name = watcher.monitor((atom!("worker"), pair.there()?));
         watcher.link(&worker);
         // The signals of one process to another stay in their order, messages too.
-        watcher.send(&worker, atom!("x"));
-        pair.erl.eval("worker ! {run, fun() -> {watcher, 'r@127.0.0.1'} ! last_word end}").await?;
-        assert_eq!(next(&mut watcher).await?, atom!("last_word"));
+        watcher.send(&worker, tuple![atom!("echo"), watcher.pid()]);
+        assert_eq!(next(&mut watcher).await?, atom!("echo"));
         pair.erl.eval(how).await?;
         let reason: Term = reason.parse()?;
         let mut ends = Vec::new();
@@ -228,7 +227,7 @@ async fn aliases_end_as_they_were_made_to(otp: Otp) -> Result<()> {
     pair.erl
         .eval(&format!(
             "register(owner, spawn(fun() -> A = alias([reply]), {pid} ! A, \
-            receive go -> register(told, self()), receive {{tell, X}} -> \
+            receive go -> unregister(owner), register(told, self()), receive {{tell, X}} -> \
             X ! process_info(self(), messages) end end end)), ok"
         ))
         .await?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Cli, Ended, free_port};
-use crate::support::{Epmd, ErlNode, Otp};
+use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
 
 async fn questions(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
@@ -28,6 +28,9 @@ async fn questions(otp: Otp) -> Result<()> {
 
     let cast = run(&["cast", "counter", "{add, 42}"]).await?;
     assert_eq!((cast.code, cast.out.len(), cast.err.len()), (Some(0), 0, 0), "{cast:?}");
+    // It goes another way than what follows.
+    wait_eval(&erl, "process_info(whereis(counter), dictionary)", "{dictionary,[{n,42}]}", SOON)
+        .await?;
     said(&run(&["call", "counter", "get"]).await?, "{count,42}");
     said(
         &run(&["call", "counter", "get", "--hidden", "--name", "x@127.0.0.1"]).await?,

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `get_state` | `{ok, State}` |
+//! | `get_state` | `{ok, State}`; to callers before OTP 26.1 `State` |
 //! | `get_status` | `{status, Pid, {module, gen_server}, [PDict, running or suspended, Parent, Debug, Misc]}` |
 //! | `suspend`, `resume` | `ok` |
 //! | `{terminate, Reason}` | `ok`, and the process ends |
@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Call, read_labelled};
+use super::{Call, alias_of, read_labelled};
 use crate::node::{Envelope, Process, Received};
 use crate::term::Term;
 use crate::{atom, list, tuple};
@@ -70,7 +70,7 @@ impl Sys {
         let reply = match call.request {
             Term::Atom(atom) if *atom == *"suspend" => self.turn(true),
             Term::Atom(atom) if *atom == *"resume" => self.turn(false),
-            request => answer(process, request, self.suspended, shown),
+            _ => answer(process, &call, self.suspended, shown),
         };
         call.reply(process, reply);
         Verdict::Done
@@ -103,7 +103,7 @@ pub(crate) fn answer_fixed(
     shown: impl FnOnce() -> Shown,
 ) -> bool {
     let Some(call) = read_labelled(message, "system") else { return false };
-    call.reply(process, answer(process, call.request, false, shown));
+    call.reply(process, answer(process, &call, false, shown));
     true
 }
 
@@ -116,12 +116,16 @@ fn read_system(received: &Received) -> Option<Call<'_>> {
 
 fn answer(
     process: &Process,
-    request: &Term,
+    call: &Call<'_>,
     suspended: bool,
     shown: impl FnOnce() -> Shown,
 ) -> Term {
+    let request = call.request;
     match request {
-        Term::Atom(atom) if *atom == *"get_state" => tuple![atom!("ok"), shown().state],
+        Term::Atom(atom) if *atom == *"get_state" => {
+            let state = shown().state;
+            if is_older(call.tag) { state } else { tuple![atom!("ok"), state] }
+        }
         Term::Atom(atom) if *atom == *"get_status" => status(process, suspended, shown()),
         Term::Tuple(_) if request.tagged("replace_state").is_some() => {
             let function = tuple![atom!("gen_server"), atom!("system_replace_state")];
@@ -130,6 +134,12 @@ fn answer(
         }
         _ => tuple![atom!("error"), tuple![atom!("unknown_system_msg"), request]],
     }
+}
+
+/// Whether a caller's `sys` takes the reply to `get_state` for the state itself: what it says of
+/// its release is how long its aliases are, three words as in OTP 25 and not five as in 27 and 29.
+fn is_older(tag: &Term) -> bool {
+    alias_of(tag).is_some_and(|alias| alias.words().len() <= 3)
 }
 
 /// As that of any `gen_server` started without a link: it is its own parent.

@@ -38,7 +38,7 @@ pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
 pub use spawn::SpawnRequest;
-pub(crate) use spawn::{Order, Spawner};
+pub(crate) use spawn::{Leader, Order, Spawner};
 
 use crate::epmd::EpmdError;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};

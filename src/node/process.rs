@@ -188,6 +188,10 @@ pub(crate) struct ProcessState {
 }
 
 impl ProcessState {
+    fn group_leader(&self) -> Option<Pid> {
+        self.group_leader.lock().expect("no panic under this lock").clone()
+    }
+
     pub(crate) fn set_group_leader(&self, leader: &Pid) {
         *self.group_leader.lock().expect("no panic under this lock") = Some(leader.clone());
     }
@@ -311,8 +315,7 @@ impl Process {
     /// [`Node::set_group_leader`](super::Node::set_group_leader) or as it was spawned; before that
     /// itself.
     pub fn group_leader(&self) -> Pid {
-        let leader = self.state.group_leader.lock().expect("no panic under this lock");
-        leader.clone().unwrap_or_else(|| self.pid.clone())
+        self.state.group_leader().unwrap_or_else(|| self.pid.clone())
     }
 
     /// Asks a node to start a process, as `spawn_request/5`. Never connects. One

@@ -92,7 +92,15 @@ pub(crate) struct Spawns(Mutex<Tables>);
 #[derive(Debug, Default)]
 struct Tables {
     pending: FxHashMap<Reference, Pending>,
-    leaders: FxHashMap<ConnectionId, Option<Pid>>,
+    leaders: FxHashMap<ConnectionId, Leader>,
+}
+
+/// The group leader for processes asked for over a connection, once somebody has looked.
+#[derive(Clone, Debug)]
+pub(crate) enum Leader {
+    Found(Pid),
+    /// There is none on that node.
+    None,
 }
 
 /// A request of ours that isn't answered yet.
@@ -133,12 +141,12 @@ impl Spawns {
         lost
     }
 
-    /// The group leader for processes asked for over a connection; `None` when nobody has looked.
-    pub(crate) fn leader(&self, over: ConnectionId) -> Option<Option<Pid>> {
+    /// `None` when nobody has looked.
+    pub(crate) fn leader(&self, over: ConnectionId) -> Option<Leader> {
         self.tables().leaders.get(&over).cloned()
     }
 
-    pub(crate) fn set_leader(&self, over: ConnectionId, leader: Option<Pid>) {
+    pub(crate) fn set_leader(&self, over: ConnectionId, leader: Leader) {
         self.tables().leaders.insert(over, leader);
     }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -35,9 +35,7 @@ type Function = Arc<dyn Fn(List) -> BoxFuture<'static, Result<Term, Exception>> 
 impl Node {
     /// The functions other nodes may call here.
     pub fn rpc(&self) -> Rpc {
-        let spawner = self.router().spawner(|| Arc::new(Allowed::default()));
-        let any: Arc<dyn Any + Send + Sync> = spawner.clone();
-        Rpc(any.downcast().expect("there is no other spawner"))
+        Rpc(Allowed::of(self))
     }
 }
 
@@ -54,14 +52,13 @@ impl Rpc {
         R: Future<Output = Result<Term, Exception>> + Send + 'static,
     {
         let run: Function = Arc::new(move |args| run(args).boxed());
-        let name = (module, function, arity.into());
-        self.0.functions.write().expect("no panic under this lock").insert(name, run);
+        self.0.functions().insert((module, function, arity.into()), run);
     }
 
     /// Allows a function no more; `false` if it wasn't.
     pub fn refuse(&self, module: &Atom, function: &Atom, arity: u8) -> bool {
         let name = (module.clone(), function.clone(), arity.into());
-        self.0.functions.write().expect("no panic under this lock").remove(&name).is_some()
+        self.0.functions().remove(&name).is_some()
     }
 
     /// Calls what is allowed, as another node would.
@@ -81,6 +78,17 @@ impl Rpc {
 }
 
 impl Allowed {
+    /// The one of the node, which calls it a spawner.
+    fn of(node: &Node) -> Arc<Self> {
+        let spawner = node.router().spawner(|| Arc::new(Self::default()));
+        let any: Arc<dyn Any + Send + Sync> = spawner.clone();
+        any.downcast().expect("there is no other spawner")
+    }
+
+    fn functions(&self) -> RwLockWriteGuard<'_, FxHashMap<Name, Function>> {
+        self.functions.write().expect("no panic under this lock")
+    }
+
     /// The result, in time; the function is looked up at once.
     fn call(
         &self,
@@ -100,7 +108,7 @@ impl Allowed {
                 log::error!("{module}:{function}/{arity} panicked: {text}");
                 Err(Exception::error(tuple![atom!("panic"), Term::binary_of(text)]))
             });
-            result.map_err(|exception| exception.in_function(&module, &function, arity))
+            result.map_err(|exception| exception.in_function(&module, &function, arity as u32))
         }
     }
 }
@@ -157,21 +165,15 @@ impl Work {
             [_, _, _] if by_erpc => (None, &args[..]),
             _ => return Ok(Self { module, function, args, mark: None }),
         };
-        match named {
-            [Term::Atom(module), Term::Atom(function), Term::List(args)] => Ok(Self {
-                module: module.clone(),
-                function: function.clone(),
-                args: args.clone(),
-                mark: mark.cloned(),
-            }),
-            _ => {
-                let badarg = tuple![atom!("erpc"), atom!("badarg")];
-                Err(match mark {
-                    Some(mark) => tuple![mark, atom!("error"), badarg],
-                    None => tuple![badarg, Term::NIL],
-                })
-            }
-        }
+        let [Term::Atom(module), Term::Atom(function), Term::List(args)] = named else {
+            let badarg = tuple![atom!("erpc"), atom!("badarg")];
+            return Err(match mark {
+                Some(mark) => tuple![mark, atom!("error"), badarg],
+                None => tuple![badarg, Term::NIL],
+            });
+        };
+        let (module, function) = (module.clone(), function.clone());
+        Ok(Self { module, function, args: args.clone(), mark: mark.cloned() })
     }
 }
 

@@ -56,9 +56,9 @@ impl Exception {
     }
 
     /// With the function in the stack trace, unless one is there.
-    pub(super) fn in_function(mut self, module: &Atom, function: &Atom, arity: usize) -> Self {
+    pub(super) fn in_function(mut self, module: &Atom, function: &Atom, arity: u32) -> Self {
         if self.class == Class::Error && self.stacktrace == Term::NIL {
-            self.stacktrace = list![tuple![module, function, arity as i64, Term::NIL]];
+            self.stacktrace = list![tuple![module, function, arity, Term::NIL]];
         }
         self
     }

@@ -1,15 +1,17 @@
 //! The functions that may be called on every node: they tell who we are and change nothing.
 
+use super::allowed::Rpc;
 use super::exception::Exception;
-use crate::atom;
 use crate::node::{Node, WeakNode};
 use crate::term::{List, Term};
+use crate::{atom, tuple};
 
 /// The release whose protocols we speak; tools look at it to know what they may ask.
 const OTP_RELEASE: &str = "29";
 
 pub(super) fn allow(node: &Node) {
     let rpc = node.rpc();
+    no_code(&rpc);
     let erlang = || atom!("erlang");
     // The table belongs to the node; what is in it mustn't keep the node running.
     let weak = node.downgrade();
@@ -26,6 +28,14 @@ pub(super) fn allow(node: &Node) {
     rpc.allow(erlang(), atom!("system_info"), 1, move |args| {
         let node = running(&weak);
         async move { system_info(&node?, &args) }
+    });
+}
+
+/// There is no code of Erlang's here. `erl -remsh` asks for the module `shell`, says so and ends.
+fn no_code(rpc: &Rpc) {
+    rpc.allow(atom!("code"), atom!("ensure_loaded"), 1, |args| async move {
+        args[0].atom()?;
+        Ok(tuple![atom!("error"), atom!("nofile")])
     });
 }
 
@@ -47,8 +57,8 @@ fn system_info(node: &Node, args: &List) -> Result<Term, Exception> {
             Term::string_of(&format!("{arch}-{os}"))
         }
         "creation" => node.creation().0.into(),
-        "process_count" => (node.router().process_count() as i64).into(),
-        "wordsize" => (size_of::<usize>() as i64).into(),
+        "process_count" => (node.router().process_count() as u32).into(),
+        "wordsize" => (size_of::<usize>() as u32).into(),
         _ => return Err(Exception::badarg()),
     })
 }

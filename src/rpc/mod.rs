@@ -6,8 +6,8 @@
 //!
 //! In: `rpc:call`, `erpc:call`, their `multicall`, `cast` and `send_request`, and plain `spawn` reach
 //! the functions that were [allowed](Rpc::allow), and no others: by default `erlang:node/0`,
-//! `erlang:nodes/0` and `erlang:system_info/1` with a few keys. Any other is `undef`, at once, as if
-//! the module weren't there.
+//! `erlang:nodes/0`, `erlang:system_info/1` with a few keys, and `code:ensure_loaded/1`, which finds
+//! no module. Any other is `undef`, at once, as if the module weren't there.
 //!
 //! ```no_run
 //! # async fn example(node: data_publisher::Node) -> Result<(), Box<dyn std::error::Error>> {
@@ -39,9 +39,9 @@ use futures::future::join_all;
 pub use allowed::Rpc;
 pub use exception::{Class, Exception};
 
-use crate::node::{Node, Process, Received, SendError, SpawnRequest};
+use crate::atom;
+use crate::node::{Leader, Node, Process, Received, SendError, SpawnRequest};
 use crate::term::{Atom, List, NodeName, Pid, Reference, Term};
-use crate::{atom, list};
 
 /// Default time a call waits for its result. (On the BEAM it is `infinity`.)
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -153,18 +153,24 @@ pub async fn multicall(
 /// Who takes the output of processes we ask for on a node: its `user`. A group leader of ours would
 /// refuse all output, and a function that prints would fail. Asked once for each connection.
 async fn leader(node: &Node, to: &NodeName) -> Option<Pid> {
-    if let Some(leader) = node.router().known_leader(to) {
-        return leader;
+    match node.router().known_leader(to) {
+        Some(Leader::Found(pid)) => return Some(pid),
+        Some(Leader::None) => return None,
+        None => {}
     }
-    let user = list![atom!("user")];
-    let Term::List(args) = user else { return None };
+    let args = vec![atom!("user").into()].into();
     let found = execute(node, to, None, atom!("erlang"), atom!("whereis"), args).await;
     let leader = match found {
-        Ok(Term::Pid(pid)) if pid.node == *to => Some(pid),
-        _ => None,
+        Ok(Term::Pid(pid)) if pid.node == *to => Leader::Found(pid),
+        // Asked again for the next one: this says nothing of the node.
+        Err(RpcError::NoConnection { .. } | RpcError::Refused { .. }) => return None,
+        _ => Leader::None,
     };
     node.router().set_known_leader(to, leader.clone());
-    leader
+    match leader {
+        Leader::Found(pid) => Some(pid),
+        Leader::None => None,
+    }
 }
 
 /// `erpc:execute_call(Ref, Module, Function, Args)` in a process of that node, which ends with what

@@ -26,8 +26,8 @@ impl GenServer for Rex {
 
     /// `{call, M, F, Args, GroupLeader}`; `block_call` doesn't block here, since nobody gains.
     async fn handle_call(&mut self, request: Term, caller: Caller, _: &Context) -> Reply {
-        let called = read(&request, "call").or_else(|| read(&request, "block_call"));
-        let Some((module, function, args)) = called else {
+        let work = read(&request, "call").or_else(|| read(&request, "block_call"));
+        let Some((module, function, args)) = work else {
             return Reply::Now(tuple![atom!("error"), tuple![atom!("unknown_call"), request]]);
         };
         let Some(place) = self.0.admit() else {

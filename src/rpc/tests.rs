@@ -3,7 +3,7 @@
 use super::*;
 use crate::epmd::EpmdServer;
 use crate::node::{Cookie, NodeConfig};
-use crate::{gen_server, tuple};
+use crate::{gen_server, list, tuple};
 
 struct Pair {
     a: Node,

@@ -495,7 +495,7 @@ fn shown<P: DataPublisher>(engine: &Engine<P>) -> Shown {
         atom!("scope") => engine.scope(),
         atom!("version") => &version.0,
         atom!("local_data") => data,
-        atom!("subscriptions") => engine.subscriber_count() as i64,
+        atom!("subscriptions") => engine.subscriber_count() as u32,
         atom!("peers") => peers,
     };
     Shown { header: format!("Status for scope {}", engine.scope()), state }

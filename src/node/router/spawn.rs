@@ -7,7 +7,7 @@ use crate::atom;
 use crate::node::connection::{Connection, Credit, DownReason};
 use crate::node::monitors::{Held, Watcher};
 use crate::node::process::{Monitored, Process, Received};
-use crate::node::spawn::{Order, Pending, SpawnRequest, Spawner, read_options};
+use crate::node::spawn::{Leader, Order, Pending, SpawnRequest, Spawner, read_options};
 use crate::term::{Atom, NodeName, Pid, Reference, Term};
 use crate::wire::signal::{PidOrName, Signal};
 
@@ -179,11 +179,11 @@ impl Router {
     }
 
     /// The group leader for processes on a node, if somebody has looked for one.
-    pub(crate) fn known_leader(&self, node: &NodeName) -> Option<Option<Pid>> {
+    pub(crate) fn known_leader(&self, node: &NodeName) -> Option<Leader> {
         self.spawns.leader(self.table.up(node)?.id())
     }
 
-    pub(crate) fn set_known_leader(&self, node: &NodeName, leader: Option<Pid>) {
+    pub(crate) fn set_known_leader(&self, node: &NodeName, leader: Leader) {
         if let Some(connection) = self.table.up(node) {
             self.spawns.set_leader(connection.id(), leader);
             // As with all that is kept for a connection.
