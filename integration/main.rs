@@ -1,5 +1,6 @@
 //! Tests against real Erlang nodes of OTP 25, 27 and 29.
 
+mod calls;
 mod cli;
 mod harness;
 mod hostile;

@@ -50,7 +50,8 @@
 //!   serde         Rust's types as terms
 //!   scope         a publisher's engine as a process of a node
 //!   kernel        net_kernel, global_name_server; the search for nodes
-//!   gen_server    call, cast, reply
+//!   rpc           functions called on other nodes, and those others may call here
+//!   gen_server    call, cast, reply; servers; sys
 //!   engine        the behaviour, sans-IO        node   connections and processes
 //!                                               epmd   EPMD's client and server
 //!                                               wire   bytes, frames, signals; sans-IO
@@ -92,6 +93,7 @@ pub mod kernel;
 pub mod kv;
 pub mod node;
 pub mod pg;
+pub mod rpc;
 pub mod scope;
 #[cfg(feature = "serde")]
 pub mod serde;

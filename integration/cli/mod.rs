@@ -1,5 +1,6 @@
 //! The binary as its user meets it: options, lines of input, lines of output, exit codes.
 
+mod calls;
 mod demo;
 mod failures;
 mod join;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use data_publisher::term::{Atom, Pid, Reference, Term};
 use data_publisher::wire::signal::{PidOrName, Signal, Target};
-use data_publisher::{atom, tuple};
+use data_publisher::{atom, list, tuple};
 
 use super::Victim;
 use super::raw::Raw;
@@ -73,27 +73,107 @@ async fn an_unlink_is_acknowledged_whether_or_not_there_was_a_link() -> Result<(
     victim.assert_unharmed().await
 }
 
-#[tokio::test]
-async fn a_spawn_request_is_answered_by_notsup() -> Result<()> {
-    let victim = Victim::start().await?;
-    let mut peer = victim.attacker("x@127.0.0.1").await?;
-    let reference = peer.reference(1);
-    let request = Signal::SpawnRequest {
-        reference: reference.clone(),
+/// `m:f(Args)`, monitored.
+fn spawn_request(peer: &Raw, word: u32, arity: u8, args: Term) -> Signal {
+    Signal::SpawnRequest {
+        reference: peer.reference(word),
         from: peer.pid(1),
         group_leader: peer.pid(2),
-        mfa: (atom!("erpc"), atom!("execute_call"), 4),
+        mfa: (atom!("m"), atom!("f"), arity),
         options: Term::list_of([atom!("monitor").into()]),
-        args: Term::NIL,
+        args,
+    }
+}
+
+/// What the request with this word in its reference got: a pid, or the reason why not.
+async fn spawn_reply(peer: &mut Raw, word: u32) -> Result<PidOrName> {
+    let asked = peer.reference(word);
+    peer.expect("a reply", |signal| match signal {
+        Signal::SpawnReply { reference, flags, result, .. } if *reference == asked => {
+            assert_eq!(*flags, if matches!(result, PidOrName::Pid(_)) { 2 } else { 0 });
+            Some(result.clone())
+        }
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_spawn_request_is_answered_whatever_it_asks_for() -> Result<()> {
+    let victim = Victim::start().await?;
+    let mut peer = victim.attacker("x@127.0.0.1").await?;
+    let request = |word, arity, args| spawn_request(&peer, word, arity, args);
+    let with = |mut request: Signal, function: (Atom, Atom, u8), new_options: Option<Term>| {
+        if let Signal::SpawnRequest { mfa, options, .. } = &mut request {
+            *mfa = function;
+            *options = new_options.unwrap_or_else(|| options.clone());
+        }
+        request
     };
-    peer.signal(&request).await?;
-    let reply = Signal::SpawnReply {
-        reference,
-        to: peer.pid(1),
-        flags: 0,
-        result: PidOrName::Name(atom!("notsup")),
-    };
-    peer.expect("a reply", |signal| (*signal == reply).then_some(())).await?;
+    let m = || (atom!("m"), atom!("f"), 1);
+    let erpc = || (atom!("erpc"), atom!("execute_call"), 4);
+    let four = || list![1, 2, 3, 4];
+    for (word, signal, refusal) in [
+        (1, request(1, 4, Term::NIL), Some("badarg")),
+        (2, request(2, 1, atom!("none").into()), Some("badarg")),
+        (3, with(request(3, 1, list![1]), m(), Some(1.into())), Some("badopt")),
+        (4, request(4, 1, list![1]), None),
+        (5, with(request(5, 4, four()), erpc(), None), None),
+    ] {
+        peer.signal(&signal).await?;
+        match (spawn_reply(&mut peer, word).await?, refusal) {
+            (PidOrName::Name(reason), Some(expected)) => assert_eq!(reason, *expected),
+            (PidOrName::Pid(pid), None) => {
+                // It ends at once, and that is told.
+                let asked = peer.reference(word);
+                let down = |signal: &Signal| match signal {
+                    Signal::MonitorExit { from, reference, reason, .. } if *reference == asked => {
+                        Some((from.clone(), reason.clone()))
+                    }
+                    _ => None,
+                };
+                let (from, reason) = peer.expect("a DOWN", down).await?;
+                assert_eq!(from, PidOrName::Pid(pid));
+                let expected = if word == 4 {
+                    "{undef, [{m, f, [1], []}]}"
+                } else {
+                    "{1, error, {erpc, badarg}}"
+                };
+                assert_eq!(reason, expected.parse::<Term>()?);
+            }
+            other => panic!("{word}: {other:?}"),
+        }
+    }
+    victim.assert_unharmed().await
+}
+
+#[tokio::test]
+async fn functions_that_run_at_the_same_time_are_bounded() -> Result<()> {
+    let victim = Victim::start().await?;
+    let never = |_| std::future::pending();
+    victim.node.rpc().allow(atom!("m"), atom!("f"), 1, never);
+    let mut peer = victim.attacker("x@127.0.0.1").await?;
+    let mut pids = Vec::new();
+    for word in 0..1024 {
+        peer.signal(&spawn_request(&peer, word, 1, list![1])).await?;
+        match spawn_reply(&mut peer, word).await? {
+            PidOrName::Pid(pid) => pids.push(pid),
+            PidOrName::Name(reason) => panic!("{word}: {reason}"),
+        }
+    }
+    let limit = PidOrName::Name(atom!("system_limit"));
+    peer.signal(&spawn_request(&peer, 2000, 1, list![1])).await?;
+    assert_eq!(spawn_reply(&mut peer, 2000).await?, limit);
+    // One that is ended makes room, once its task has seen it.
+    let (from, to) = (peer.pid(1), Target::Pid(pids[0].clone()));
+    peer.signal(&Signal::Exit2 { from, to, reason: atom!("kill").into() }).await?;
+    for word in 3000.. {
+        peer.signal(&spawn_request(&peer, word, 1, list![1])).await?;
+        if spawn_reply(&mut peer, word).await? != limit {
+            break;
+        }
+        assert!(word < 6000, "there is no room");
+    }
     victim.assert_unharmed().await
 }
 

@@ -159,6 +159,11 @@ impl<P: DataPublisher> Engine<P> {
         &self.publisher
     }
 
+    /// The version we announce.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
     /// What readers see.
     ///
     /// # Panics

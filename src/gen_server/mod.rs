@@ -1,18 +1,36 @@
-//! `gen_server`'s protocol towards other processes: a call, a cast, and the reply.
+//! `gen_server`'s protocol, both ways: calls and casts to processes anywhere in the cluster, and
+//! servers here that answer them.
 //!
 //! A call is `{'$gen_call', {Pid, Tag}, Request}`, its reply `{Tag, Reply}`; a cast is
-//! `{'$gen_cast', Request}` (`gen:call/4`, `gen_server:cast/2` of stdlib).
+//! `{'$gen_cast', Request}` (`gen:call/4`, `gen_server:cast/2` of stdlib). Our tag is
+//! `[alias|Reference]` as that of OTP's own calls: the reference is a monitor and an alias, and a
+//! reply that comes too late finds neither.
+//!
+//! [`GenServer`] is the trait of a server, [`start`] runs one. What `sys` asks (`sys:get_state/1`,
+//! `sys:suspend/1` ...) servers and scopes answer alike.
+
+mod server;
+mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use crate::node::{Monitored, Node, Process, Received, SendError};
-use crate::term::{Destination, Pid, Reference, Term};
+use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
+
+pub(crate) use server::text_of;
+pub use server::{Caller, Context, GenServer, Next, Reply, start, start_registered};
+pub(crate) use sys::{Shown, Sys, Verdict, answer_fixed};
 
 /// Default time a call waits for its reply, as `gen_server:call/2`.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Calls a process and waits for its reply, at most [`CALL_TIMEOUT`].
+/// Calls a process and waits for its reply, at most [`CALL_TIMEOUT`]. Connects to its node if need
+/// be.
 ///
 /// # Errors
 ///
@@ -44,14 +62,19 @@ pub async fn call_within(
 }
 
 async fn call_process(node: &Node, to: &Destination, request: Term) -> Result<Term, CallError> {
-    if to.node() != node.name() {
-        node.connect(to.node()).await.map_err(SendError::from)?;
-    }
-    // A process of its own: its pid is no longer alive when a late reply comes, which is dropped.
+    connect(node, to).await?;
+    // A process of its own, so that any task may call.
     let mut caller = node.spawn();
-    let (monitor, message) = ask(&caller, to, &request)?;
+    let (question, message) = ask(&caller, to, &request)?;
     node.send_from(Some(caller.pid()), to, &message).await?;
-    answer(&mut caller, to, &monitor).await
+    answer(&mut caller, to, &question).await
+}
+
+async fn connect(node: &Node, to: &Destination) -> Result<(), SendError> {
+    if to.node() != node.name() {
+        node.connect(to.node()).await?;
+    }
+    Ok(())
 }
 
 /// As [`call`] by a process made for it, to a node that is connected.
@@ -60,52 +83,68 @@ pub(crate) async fn call_connected(
     to: &Destination,
     request: Term,
 ) -> Result<Term, CallError> {
-    let (monitor, message) = ask(&caller, to, &request)?;
+    let (question, message) = ask(&caller, to, &request)?;
     if !caller.send(to.clone(), message) {
         return Err(CallError::NoConnection { to: to.clone() });
     }
     let late = |_| CallError::Timeout { to: to.clone(), limit: CALL_TIMEOUT };
-    tokio::time::timeout(CALL_TIMEOUT, answer(&mut caller, to, &monitor)).await.map_err(late)?
+    tokio::time::timeout(CALL_TIMEOUT, answer(&mut caller, to, &question)).await.map_err(late)?
 }
 
-/// Monitors whom we are going to call: the reference is the call's tag as well.
-fn ask(caller: &Process, to: &Destination, request: &Term) -> Result<(Reference, Term), CallError> {
-    let object = match to {
-        Destination::Pid(pid) => Monitored::Pid(pid.clone()),
-        Destination::Name(name, on) => Monitored::Name(name.clone(), on.clone()),
-        Destination::Alias(_) => return Err(CallError::NoProc { to: to.clone() }),
-    };
-    let monitor = caller.monitor(object);
-    let from = tuple![caller.pid(), &monitor];
-    Ok((monitor, tuple![atom!("$gen_call"), from, request]))
+/// What a call waits for.
+struct Question {
+    /// Of its `Down`.
+    monitor: Reference,
+    /// Of its reply.
+    tag: Term,
+}
+
+/// Monitors whom we are going to call: the reference is in the call's tag as well.
+fn ask(caller: &Process, to: &Destination, request: &Term) -> Result<(Question, Term), CallError> {
+    let monitor = caller.monitor_alias(monitored(to)?);
+    let tag = Term::list_with_tail(vec![atom!("alias").into()], (&monitor).into());
+    let message = tuple![atom!("$gen_call"), tuple![caller.pid(), &tag], request];
+    Ok((Question { monitor, tag }, message))
+}
+
+fn monitored(to: &Destination) -> Result<Monitored, CallError> {
+    match to {
+        Destination::Pid(pid) => Ok(Monitored::Pid(pid.clone())),
+        Destination::Name(name, on) => Ok(Monitored::Name(name.clone(), on.clone())),
+        // Nobody can say whether it is still active.
+        Destination::Alias(_) => Err(CallError::NoProc { to: to.clone() }),
+    }
 }
 
 async fn answer(
     caller: &mut Process,
     to: &Destination,
-    monitor: &Reference,
+    question: &Question,
 ) -> Result<Term, CallError> {
     loop {
         match caller.receive().await {
             Some(Received::Message { term, .. }) => {
-                if let Ok([Term::Reference(tag), reply]) = term.tuple::<2>()
-                    && tag == monitor
+                if let Ok([tag, reply]) = term.tuple::<2>()
+                    && *tag == question.tag
                 {
                     return Ok(reply.clone());
                 }
             }
-            Some(Received::Down { reason, .. }) => {
-                return Err(match &reason {
-                    reason if reason.is_atom("noproc") => CallError::NoProc { to: to.clone() },
-                    reason if reason.is_atom("noconnection") => {
-                        CallError::NoConnection { to: to.clone() }
-                    }
-                    _ => CallError::Exit { to: to.clone(), reason },
-                });
+            Some(Received::Down { reference, reason, .. }) if reference == question.monitor => {
+                return Err(ended(to, reason));
             }
             Some(_) => {}
             None => return Err(CallError::NoConnection { to: to.clone() }),
         }
+    }
+}
+
+fn ended(to: &Destination, reason: Term) -> CallError {
+    let to = to.clone();
+    match &reason {
+        reason if reason.is_atom("noproc") => CallError::NoProc { to },
+        reason if reason.is_atom("noconnection") => CallError::NoConnection { to },
+        _ => CallError::Exit { to, reason },
     }
 }
 
@@ -120,6 +159,75 @@ pub async fn cast(
     request: impl Into<Term>,
 ) -> Result<(), SendError> {
     node.send(to, tuple![atom!("$gen_cast"), request.into()]).await
+}
+
+/// Calls whoever has the name on each of the nodes, all at once, and waits for all of them, at most
+/// `limit`. As `gen_server:multi_call/4`.
+pub async fn multi_call(
+    node: &Node,
+    nodes: impl IntoIterator<Item = NodeName>,
+    name: &Atom,
+    request: impl Into<Term>,
+    limit: Duration,
+) -> MultiReply {
+    let request = request.into();
+    let calls = nodes.into_iter().map(|on| {
+        let to = Destination::Name(name.clone(), on.clone());
+        let called = call_within(node, to, request.clone(), limit);
+        async { (on, called.await) }
+    });
+    let mut all = MultiReply::default();
+    for (on, result) in join_all(calls).await {
+        match result {
+            Ok(reply) => all.replies.push((on, reply)),
+            Err(error) => all.bad_nodes.push((on, error)),
+        }
+    }
+    all
+}
+
+/// What [`multi_call`] brought, each part in the order in which the nodes were given.
+#[derive(Clone, Debug, Default)]
+pub struct MultiReply {
+    /// Who replied, and what.
+    pub replies: Vec<(NodeName, Term)>,
+    /// Who didn't, and why.
+    pub bad_nodes: Vec<(NodeName, CallError)>,
+}
+
+/// Tells a server to end with this reason, and waits until it has, at most [`CALL_TIMEOUT`]. Ours
+/// and those on the BEAM understand it alike: `gen_server:stop/3`.
+///
+/// # Errors
+///
+/// [`CallError`]: `Exit` when it ended for another reason, `NoProc` when there was none.
+pub async fn stop(
+    node: &Node,
+    to: impl Into<Destination>,
+    reason: impl Into<Term>,
+) -> Result<(), CallError> {
+    let (to, reason) = (to.into(), reason.into());
+    let stopped = async {
+        connect(node, &to).await?;
+        let mut caller = node.spawn();
+        let monitor = caller.monitor(monitored(&to)?);
+        let from = tuple![caller.pid(), &monitor];
+        let request = tuple![atom!("terminate"), &reason];
+        let message = tuple![atom!("system"), from, request];
+        node.send_from(Some(caller.pid()), &to, &message).await?;
+        loop {
+            match caller.receive().await {
+                Some(Received::Down { reason: why, .. }) if why == reason => return Ok(()),
+                Some(Received::Down { reason: why, .. }) => return Err(ended(&to, why)),
+                Some(_) => {}
+                None => return Err(CallError::NoConnection { to: to.clone() }),
+            }
+        }
+    };
+    match tokio::time::timeout(CALL_TIMEOUT, stopped).await {
+        Ok(result) => result,
+        Err(_) => Err(CallError::Timeout { to, limit: CALL_TIMEOUT }),
+    }
 }
 
 /// Where the reply to `{Pid, Tag}` goes, the message being `{Tag, Reply}` in any case.
@@ -154,9 +262,21 @@ pub(crate) struct Call<'a> {
 
 /// Reads `{'$gen_call', {Pid, Tag}, Request}`.
 pub(crate) fn read_call(message: &Term) -> Option<Call<'_>> {
-    let [from, request] = message.tagged("$gen_call")? else { return None };
+    read_labelled(message, "$gen_call")
+}
+
+/// Reads `{Label, {Pid, Tag}, Request}`.
+fn read_labelled<'a>(message: &'a Term, label: &str) -> Option<Call<'a>> {
+    let [from, request] = message.tagged(label)? else { return None };
     let [Term::Pid(from), tag] = from.tuple::<2>().ok()? else { return None };
     Some(Call { from, tag, request })
+}
+
+impl Call<'_> {
+    /// Answers: `{Tag, Reply}`, to where the tag says.
+    pub(crate) fn reply(&self, process: &Process, reply: impl Into<Term>) {
+        process.send(reply_destination(self.from, self.tag), tuple![self.tag, reply.into()]);
+    }
 }
 
 /// Why a call brought no reply.
@@ -194,28 +314,4 @@ pub enum CallError {
     /// The request hasn't left.
     #[error(transparent)]
     Send(#[from] SendError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::list;
-    use crate::term::{Creation, NodeName, Reference};
-
-    #[test]
-    fn a_reply_goes_where_the_form_of_the_tag_says() {
-        let node = NodeName::new("a@b").unwrap();
-        let pid = Pid { node: node.clone(), id: 1, serial: 0, creation: Creation(4) };
-        let reference = Reference::new(node, Creation(4), &[1, 2, 3]).unwrap();
-        let alias = Term::list_with_tail(vec![atom!("alias").into()], (&reference).into());
-        let nested = Term::list_with_tail(vec![alias.clone()], (&reference).into());
-        let to_pid = Destination::Pid(pid.clone());
-        let to_alias = Destination::Alias(reference.clone());
-
-        assert_eq!(reply_destination(&pid, &(&reference).into()), to_pid);
-        assert_eq!(reply_destination(&pid, &tuple![&reference, atom!("n@h")]), to_pid);
-        assert_eq!(reply_destination(&pid, &alias), to_alias);
-        assert_eq!(reply_destination(&pid, &nested), to_alias);
-        assert_eq!(reply_destination(&pid, &list![atom!("alias"), &reference]), to_pid);
-    }
 }

@@ -7,6 +7,7 @@ mod mesh;
 mod net_kernel;
 
 use crate::atom;
+use crate::gen_server::{Shown, answer_fixed};
 use crate::node::{Node, NodeConfig, Process, Received, StartError};
 use crate::term::Atom;
 
@@ -21,6 +22,7 @@ pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let node = Node::start(config).await?;
     serve(&node, atom!("net_kernel"), net_kernel::answer);
     serve(&node, atom!("global_name_server"), global::answer);
+    crate::rpc::start(&node);
     mesh::start(&node, seeds, mesh);
     Ok(node)
 }
@@ -32,7 +34,7 @@ where
     F: Fn(&Process, &crate::term::Term) + Send + 'static,
 {
     let mut process = node.spawn();
-    node.register(name, process.pid()).expect("a node that just started has no names yet");
+    node.register(name.clone(), process.pid()).expect("a node that just started has no names yet");
     // Exit signals from peers must not take a service down.
     process.trap_exit(true);
     let stopped = node.stopped();
@@ -41,13 +43,22 @@ where
             tokio::select! {
                 () = stopped.cancelled() => return,
                 received = process.receive() => match received {
-                    Some(Received::Message { term, .. }) => answer(&process, &term),
+                    Some(Received::Message { term, .. }) => {
+                        if !answer_fixed(&process, &term, || shown(&name)) {
+                            answer(&process, &term);
+                        }
+                    }
                     Some(_) => {}
                     None => return,
                 }
             }
         }
     });
+}
+
+/// They have no state of their own.
+fn shown(name: &Atom) -> Shown {
+    Shown { header: format!("Status for service {name}"), state: name.into() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! services other nodes expect (`net_kernel`, `global_name_server`) are ordinary processes, started
 //! by [`kernel`](crate::kernel).
 
+mod aliases;
 mod config;
 mod connection;
 mod cookie;
@@ -17,6 +18,7 @@ mod process;
 mod quiet;
 mod registry;
 pub(crate) mod router;
+mod spawn;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,9 +34,12 @@ pub use config::{Limits, NodeConfig, Visibility};
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
+pub(crate) use process::Envelope;
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
+pub use spawn::SpawnRequest;
+pub(crate) use spawn::{Leader, Order, Spawner};
 pub use tls::TlsError;
 #[cfg(feature = "tls")]
 pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};
@@ -189,6 +194,12 @@ impl Node {
     /// Sends the exit signal of `exit(To, Reason)`.
     pub fn exit(&self, from: &Process, to: &Pid, reason: impl Into<Term>) {
         self.router().exit(from.pid(), to, &reason.into());
+    }
+
+    /// Gives a process, here or elsewhere, a group leader: `group_leader(Leader, Pid)`. Never
+    /// connects.
+    pub fn set_group_leader(&self, leader: &Pid, of: &Pid) {
+        self.router().set_group_leader(leader, of);
     }
 
     /// Registers a process of this node under a name.

@@ -40,6 +40,8 @@ pub(crate) struct Held {
     pub(crate) object: Monitored,
     /// The connection it went over; `None` for a process of this node.
     pub(crate) over: Option<ConnectionId>,
+    /// Whether its reference is an alias of the owner too, which ends with it.
+    pub(crate) alias: bool,
 }
 
 /// A monitor on one of our processes.

@@ -8,12 +8,14 @@
 //! is in bytes per connection: see [`Limits::unhandled`](super::Limits::unhandled).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use super::aliases::AliasEnd;
 use super::connection::{Connection, Credit};
 use super::router::Router;
+use super::spawn::SpawnRequest;
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
@@ -44,6 +46,14 @@ pub enum Received {
         /// Why.
         reason: Term,
     },
+    /// `{spawn_reply, Reference, ok | error, Pid | Reason}`: the answer to
+    /// [`Process::spawn_request`].
+    SpawnReply {
+        /// What [`Process::spawn_request`] returned.
+        reference: Reference,
+        /// The new process, or why there is none: `notsup`, `noconnection`, `system_limit` ...
+        result: Result<Pid, Atom>,
+    },
     /// `{nodeup, Node}`; only after [`Process::monitor_nodes`]. With the connection that is up.
     NodeUp(Arc<Connection>),
     /// `{nodedown, Node}`; only after [`Process::monitor_nodes`], and after every `Down` of that
@@ -60,6 +70,12 @@ impl Received {
                 tuple![atom!("DOWN"), reference, atom!("process"), object.term(), reason]
             }
             Self::Exit { from, reason } => tuple![atom!("EXIT"), from, reason],
+            Self::SpawnReply { reference, result: Ok(pid) } => {
+                tuple![atom!("spawn_reply"), reference, atom!("ok"), pid]
+            }
+            Self::SpawnReply { reference, result: Err(reason) } => {
+                tuple![atom!("spawn_reply"), reference, atom!("error"), reason]
+            }
             Self::NodeUp(connection) => tuple![atom!("nodeup"), connection.peer()],
             Self::NodeDown(node) => tuple![atom!("nodedown"), node],
         }
@@ -163,8 +179,28 @@ pub(crate) struct Address {
 #[derive(Debug, Default)]
 pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
+    /// `None` until somebody gives it one.
+    group_leader: Mutex<Option<Pid>>,
     /// The reason it ended with.
-    pub(crate) ended: OnceLock<Term>,
+    ended: OnceLock<Term>,
+    /// Told when it ends.
+    end: Notify,
+}
+
+impl ProcessState {
+    fn group_leader(&self) -> Option<Pid> {
+        self.group_leader.lock().expect("no panic under this lock").clone()
+    }
+
+    pub(crate) fn set_group_leader(&self, leader: &Pid) {
+        *self.group_leader.lock().expect("no panic under this lock") = Some(leader.clone());
+    }
+
+    /// The process has ended; a second time changes nothing.
+    pub(crate) fn end(&self, reason: &Term) {
+        let _ = self.ended.set(reason.clone());
+        self.end.notify_waiters();
+    }
 }
 
 /// A message with the bytes it holds against its connection.
@@ -192,19 +228,38 @@ impl Process {
     ///
     /// Cancel safe.
     pub async fn receive(&mut self) -> Option<Received> {
-        if self.state.ended.get().is_some() {
-            return None;
-        }
-        let envelope = self.mailbox.recv().await?;
-        self.state.ended.get().is_none().then_some(envelope.received)
+        self.receive_sealed().await.map(|envelope| envelope.received)
     }
 
     /// The next message if one is there.
     pub fn try_receive(&mut self) -> Option<Received> {
+        self.try_receive_sealed().map(|envelope| envelope.received)
+    }
+
+    /// As [`receive`](Self::receive), for who puts messages aside: their bytes count as unhandled
+    /// until the envelope is dropped.
+    pub(crate) async fn receive_sealed(&mut self) -> Option<Envelope> {
         if self.state.ended.get().is_some() {
             return None;
         }
-        self.mailbox.try_recv().ok().map(|envelope| envelope.received)
+        let envelope = self.mailbox.recv().await?;
+        self.state.ended.get().is_none().then_some(envelope)
+    }
+
+    /// As [`try_receive`](Self::try_receive), for who puts messages aside.
+    pub(crate) fn try_receive_sealed(&mut self) -> Option<Envelope> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        self.mailbox.try_recv().ok()
+    }
+
+    /// Resolves when an exit signal ends the process, at once if one has. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        let told = self.state.end.notified();
+        if self.state.ended.get().is_none() {
+            told.await;
+        }
     }
 
     /// How many messages wait in the mailbox.
@@ -229,6 +284,13 @@ impl Process {
         self.router.monitor(&self.pid, &object.into())
     }
 
+    /// As [`monitor`](Self::monitor), with a reference that is an alias as well: the first message
+    /// sent to it arrives here and ends both alias and monitor, and so does the `Down`. Whatever
+    /// comes later is dropped: what a call needs. `{alias, reply_demonitor}` of `monitor/3`.
+    pub fn monitor_alias(&self, object: impl Into<Monitored>) -> Reference {
+        self.router.monitor_alias(&self.pid, &object.into())
+    }
+
     /// Stops watching. A `Down` that is in the mailbox already stays there.
     pub fn demonitor(&self, reference: &Reference) {
         self.router.demonitor(reference);
@@ -249,10 +311,29 @@ impl Process {
         self.state.trap_exit.store(trap, Ordering::Relaxed);
     }
 
+    /// Its group leader, `group_leader/0`: whoever was given to it, from anywhere, by
+    /// [`Node::set_group_leader`](super::Node::set_group_leader) or as it was spawned; before that
+    /// itself.
+    pub fn group_leader(&self) -> Pid {
+        self.state.group_leader().unwrap_or_else(|| self.pid.clone())
+    }
+
+    /// Asks a node to start a process, as `spawn_request/5`. Never connects. One
+    /// [`Received::SpawnReply`] with this reference follows; a monitor that was asked for has the
+    /// same reference.
+    pub fn spawn_request(&self, request: SpawnRequest) -> Reference {
+        self.router.spawn_request(&self.pid, request)
+    }
+
     /// An alias of this process: messages sent to the reference arrive here until
     /// [`unalias`](Self::unalias).
     pub fn alias(&self) -> Reference {
-        self.router.alias(&self.pid)
+        self.router.alias(&self.pid, AliasEnd::Explicit)
+    }
+
+    /// An alias that ends by the first message that comes by it, `alias([reply])`.
+    pub fn alias_once(&self) -> Reference {
+        self.router.alias(&self.pid, AliasEnd::Reply)
     }
 
     /// Ends an alias; what is sent to it later is dropped.
@@ -270,6 +351,11 @@ impl Process {
     /// Ends the process with a reason other than `normal`.
     pub fn exit(self, reason: impl Into<Term>) {
         self.router.end_process(&self.pid, &reason.into());
+    }
+
+    /// What others reach of it.
+    pub(crate) fn state(&self) -> &ProcessState {
+        &self.state
     }
 
     /// The node's inside, for those who run a process.

@@ -3,10 +3,14 @@
 //!
 //! The task never waits for a peer: a message that can't be queued is lost with its connection, and
 //! that connection's end brings a fresh start. It ends when its process does, when the last handle
-//! is dropped, or when the node stops; dropping the process then tells all peers.
+//! is dropped, when `sys:terminate/2` asks for it, or when the node stops; dropping the process then
+//! tells all peers.
+//!
+//! While `sys:suspend/1` holds, nothing is handled: messages, news of nodes and commands wait in their
+//! order, and what a peer sends counts against its connection until then, as ever.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +22,12 @@ use super::ready::Ready;
 use super::{BEHIND, Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
 use crate::engine::{
     Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
-    SubscriberId, TimerId,
+    SubscriberId, TimerId, Wire,
 };
-use crate::node::{Connection, Legacy, Monitored, Origin, Process, Received};
-use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
+use crate::gen_server::{Shown, Sys, Verdict};
+use crate::node::{Connection, Envelope, Legacy, Monitored, Origin, Process, Received};
+use crate::term::{Atom, Destination, Map, NodeName, Pid, Reference, Term};
+use crate::{atom, map};
 
 /// How long the scope that had our name may take to leave us its data. Its process has ended, or we
 /// hadn't the name; so it takes what one callback takes, unless somebody took the name from it.
@@ -32,6 +38,11 @@ const TURN: usize = 256;
 
 pub(super) struct Task<P: DataPublisher> {
     process: Process,
+    sys: Sys,
+    /// What handles asked while the scope was suspended.
+    postponed: VecDeque<Command<P>>,
+    /// Set once the scope shall end.
+    ending: Option<End>,
     engine: Engine<P>,
     standalone: bool,
     actions: Vec<Action<P>>,
@@ -65,6 +76,12 @@ impl<V> Drop for Readers<V> {
     }
 }
 
+/// Why a scope ends that isn't ended by an exit signal or by its last handle.
+enum End {
+    Stopped(oneshot::Sender<()>),
+    Terminated(Term),
+}
+
 struct Subscriber<P: DataPublisher> {
     id: SubscriptionId,
     key: P::Subscription,
@@ -93,6 +110,9 @@ impl<P: DataPublisher> Task<P> {
         let engine = Engine::new(name, process.pid().clone(), publisher, options);
         Self {
             process,
+            sys: Sys::default(),
+            postponed: VecDeque::new(),
+            ending: None,
             engine,
             standalone,
             actions: Vec::new(),
@@ -136,20 +156,37 @@ impl<P: DataPublisher> Task<P> {
         let stopped = self.serve(&mut commands).await;
         // Readers see that it's over before peers hear that the scope is gone.
         let _ = after.send(Box::new(Left::<P>(self.engine.stop())));
-        drop(self.process);
-        if let Some(done) = stopped {
-            let _ = done.send(());
+        match stopped {
+            None => drop(self.process),
+            Some(End::Stopped(done)) => {
+                drop(self.process);
+                let _ = done.send(());
+            }
+            Some(End::Terminated(reason)) => self.process.exit(reason),
         }
     }
 
-    /// Until the scope ends; gives back who asked for it, if somebody did.
-    async fn serve(
-        &mut self,
-        commands: &mut mpsc::UnboundedReceiver<Command<P>>,
-    ) -> Option<oneshot::Sender<()>> {
+    /// Until the scope ends; says who asked for it, if somebody did.
+    async fn serve(&mut self, commands: &mut mpsc::UnboundedReceiver<Command<P>>) -> Option<End> {
         loop {
+            for _ in 0..TURN {
+                let Some(envelope) = self.sys.next().or_else(|| self.process.try_receive_sealed())
+                else {
+                    break;
+                };
+                self.open(envelope);
+            }
+            while !self.sys.is_suspended()
+                && let Some(command) = self.postponed.pop_front()
+            {
+                self.obey(command);
+            }
+            if self.ending.is_some() {
+                return self.ending.take();
+            }
             let next_timer = self.timers.peek().map(|Reverse((at, _))| *at);
             let next_timer = next_timer.into_iter().chain(self.ready.next_due()).min();
+            let next_timer = next_timer.filter(|_| !self.sys.is_suspended());
             let timer = async {
                 match next_timer {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -157,23 +194,28 @@ impl<P: DataPublisher> Task<P> {
                 }
             };
             tokio::select! {
-                received = self.process.receive() => match received {
-                    Some(received) => self.take_in(received),
-                    None => return None,
-                },
-                command = commands.recv() => match command {
-                    Some(Command::Stop(done)) => return Some(done),
-                    Some(command) => self.obey(command),
-                    None => return None,
+                // What waited while the scope was suspended comes before what is in the mailbox.
+                () = std::future::ready(()), if self.sys.has_next() => {}
+                received = self.process.receive_sealed(), if !self.sys.has_next() => {
+                    self.open(received?);
+                }
+                command = commands.recv() => match command? {
+                    Command::Stop(done) => return Some(End::Stopped(done)),
+                    command if self.sys.is_suspended() => self.postponed.push_back(command),
+                    command => self.obey(command),
                 },
                 () = timer => self.ring(),
             }
-            for _ in 0..TURN {
-                match self.process.try_receive() {
-                    Some(received) => self.take_in(received),
-                    None => break,
-                }
-            }
+        }
+    }
+
+    /// Something received: handled now, answered if `sys` asks, or put aside.
+    fn open(&mut self, envelope: Envelope) {
+        let Self { sys, process, engine, .. } = self;
+        match sys.judge(process, envelope, || shown(engine)) {
+            Verdict::Handle(received) => self.take_in(received),
+            Verdict::Terminate(reason) => self.ending = Some(End::Terminated(reason)),
+            Verdict::Done => {}
         }
     }
 
@@ -213,7 +255,7 @@ impl<P: DataPublisher> Task<P> {
                 self.ready.settled(&node, &self.process);
                 self.handle(Input::NodeDown(node));
             }
-            Received::Exit { .. } => {}
+            Received::Exit { .. } | Received::SpawnReply { .. } => {}
         }
     }
 
@@ -246,9 +288,12 @@ impl<P: DataPublisher> Task<P> {
             }
             Command::Ready(answer) => {
                 // Who waits now was connected before it asked; the news may still be in the mailbox.
+                while let Some(envelope) = self.sys.next() {
+                    self.open(envelope);
+                }
                 for _ in 0..self.process.waiting() {
-                    let Some(received) = self.process.try_receive() else { break };
-                    self.take_in(received);
+                    let Some(envelope) = self.process.try_receive_sealed() else { break };
+                    self.open(envelope);
                 }
                 let missing = |node: &&NodeName| !self.engine.has_answered(node);
                 let nodes = self.connections.keys().filter(missing).cloned().collect();
@@ -425,4 +470,33 @@ impl<P: DataPublisher> Task<P> {
         self.next_id += 1;
         self.next_id
     }
+}
+
+/// A scope as `sys:get_state/1` shows it:
+/// `#{scope => pg, version => 1, local_data => Data, subscriptions => 2, peers => #{Pid => #{version => 1, synced => true}}}`.
+/// The data is written as for a peer of our own version; a peer's version is `undefined` before its
+/// `discover`.
+fn shown<P: DataPublisher>(engine: &Engine<P>) -> Shown {
+    let publisher = engine.publisher();
+    let version = engine.version();
+    let data = match publisher.translate_local_data(engine.me(), version, engine.local_data()) {
+        Wire::Term(data) => data,
+        Wire::Plain(messages) => Term::list_of(messages),
+    };
+    let peers: Map = engine
+        .peers()
+        .map(|peer| {
+            let version =
+                peer.version.map_or_else(|| atom!("undefined").into(), |version| version.0);
+            (peer.pid.into(), map! { atom!("version") => version, atom!("synced") => peer.synced })
+        })
+        .collect();
+    let state = map! {
+        atom!("scope") => engine.scope(),
+        atom!("version") => &version.0,
+        atom!("local_data") => data,
+        atom!("subscriptions") => engine.subscriber_count() as u32,
+        atom!("peers") => peers,
+    };
+    Shown { header: format!("Status for scope {}", engine.scope()), state }
 }

@@ -110,6 +110,7 @@ impl Flags {
             | Self::BIG_SEQTRACE_LABELS.0
             | Self::EXIT_PAYLOAD.0
             | Self::FRAGMENTS.0
+            | Self::SPAWN.0
             | Self::ALIAS.0
             | Self::ALTACT_SIG.0,
     );
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_offer_is_the_one_that_was_tried_with_otp_25_27_and_29() {
-        assert_eq!(Flags::OFFERED.0, 0x2C_07DF_7FBC);
+        assert_eq!(Flags::OFFERED.0, 0x2D_07DF_7FBC);
         assert_eq!(Flags::REQUIRED.0, 0x4_0307_0F94);
         assert_eq!(Flags::OFFERED.missing_required(), None);
     }

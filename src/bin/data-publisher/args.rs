@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
-use data_publisher::term::{NodeName, Term};
+use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
 
 /// A member of Erlang clusters that isn't Erlang: joins through EPMD and the distribution protocol,
@@ -29,6 +29,12 @@ pub(crate) enum Command {
     Names(Names),
     /// Asks a node whether it is there: `pong 0.8 ms`, or `pang` and exit code 1
     Ping(Ping),
+    /// Calls a server on a node, as `gen_server:call/2`, and prints its reply as an Erlang term
+    Call(Call),
+    /// Tells a server on a node something, as `gen_server:cast/2`; nothing comes back
+    Cast(Cast),
+    /// Calls a function on a node, as `erpc:call/4`, and prints its result as an Erlang term
+    Rpc(Rpc),
 }
 
 #[derive(Debug, Group)]
@@ -143,11 +149,92 @@ pub(crate) struct Names {
 pub(crate) struct Ping {
     /// The node
     pub(crate) node: NodeName,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = "\
+Example: call a@127.0.0.1 counter '{add, 1}'
+Exit code: 0 for a reply, 1 when there is no such process or it ended instead, 2 for any failure.")]
+pub(crate) struct Call {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// Seconds to wait for the reply
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) timeout: f64,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Cast {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+/// Whom to ask, and what.
+#[derive(Debug, Group)]
+pub(crate) struct Server {
+    /// The node
+    pub(crate) node: NodeName,
+    /// The server's registered name: `counter`, `Elixir.MyApp.Counter`
+    #[arg(value_name = "NAME", value_parser = atom)]
+    pub(crate) to: Atom,
+    /// The request, in Erlang syntax
+    pub(crate) term: Term,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = "\
+Example: rpc a@127.0.0.1 lists reverse '[[1, 2, 3]]'
+Exit code: 0 for a result, 1 for an exception of the function, 2 for any failure.")]
+pub(crate) struct Rpc {
+    /// The node
+    pub(crate) node: NodeName,
+    /// The function's module
+    #[arg(value_parser = atom)]
+    pub(crate) module: Atom,
+    /// The function
+    #[arg(value_parser = atom)]
+    pub(crate) function: Atom,
+    /// Its arguments, an Erlang list
+    #[arg(default_value = "[]")]
+    pub(crate) args: Term,
+    /// Seconds to wait for the result
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    pub(crate) timeout: f64,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+/// Who we are while we ask something.
+#[derive(Debug, Group)]
+pub(crate) struct Guest {
     /// Our name while we ask [default: one that nobody has, at the node's host if that is loopback]
     #[arg(long, value_name = "NAME@HOST")]
     pub(crate) name: Option<NodeName>,
     #[command(flatten)]
     pub(crate) access: Access,
+}
+
+/// An atom, with or without quotes.
+fn atom(text: &str) -> Result<Atom, String> {
+    if text.starts_with('\'') {
+        let term: Term = text.parse().map_err(|error| format!("{error}"))?;
+        return term.atom().cloned().map_err(|error| error.to_string());
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// Up to a day: longer waits are mistakes.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it takes seconds, up to 86400".to_owned()),
+    }
 }
 
 impl Access {
@@ -167,7 +254,7 @@ impl Access {
 
 impl Join {
     /// The scope's name.
-    pub(crate) fn scope(&self) -> anyhow::Result<data_publisher::term::Atom> {
+    pub(crate) fn scope(&self) -> anyhow::Result<Atom> {
         self.scope.as_deref().unwrap_or("pg").parse().map_err(|error| anyhow!("--scope: {error}"))
     }
 

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use data_publisher::epmd::EpmdError;
+use data_publisher::gen_server::CallError;
 use data_publisher::node::{ConnectError, CookieError, HandshakeError, StartError, TlsError};
+use data_publisher::rpc::RpcError;
 
 /// The error, its causes, and the cure where we know one; all on one line.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
@@ -39,9 +41,43 @@ fn cure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         of_connect(error)
     } else if let Some(error) = error.downcast_ref::<CookieError>() {
         of_cookie(error)
+    } else if let Some(error) = error.downcast_ref::<CallError>() {
+        of_call(error)
+    } else if let Some(error) = error.downcast_ref::<RpcError>() {
+        of_rpc(error)
     } else {
         error.downcast_ref::<StartError>().and_then(of_start)
     }
+}
+
+fn of_call(error: &CallError) -> Option<String> {
+    Some(match error {
+        CallError::NoProc { .. } => {
+            "`registered()` on the node lists the names it has; in Elixir they begin with `Elixir.`"
+                .to_owned()
+        }
+        CallError::Timeout { .. } => {
+            "Is it a gen_server, and not busy? --timeout waits longer".to_owned()
+        }
+        CallError::Exit { .. } => {
+            "Did it understand the request? The node's log says more".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn of_rpc(error: &RpcError) -> Option<String> {
+    Some(match error {
+        RpcError::Exception(raised) if raised.reason.is_atom("undef") => {
+            "The node has no such function with so many arguments; ARGS is the list of them"
+                .to_owned()
+        }
+        RpcError::Timeout { .. } => "--timeout waits longer".to_owned(),
+        RpcError::Refused { reason, .. } if *reason == *"notsup" => {
+            "It is no Erlang node, or one before OTP 23".to_owned()
+        }
+        _ => return None,
+    })
 }
 
 fn of_start(error: &StartError) -> Option<String> {

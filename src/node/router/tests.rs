@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::node::tests::{LIMIT, Pair, node, pair};
+use crate::wire::signal::PidOrName;
 
 #[tokio::test]
 async fn a_chain_of_links_of_any_length_ends() {
@@ -31,7 +32,7 @@ async fn a_process_that_has_ended_leaves_nothing_behind() {
     }
     assert!(router.links.process_ended(ended.pid()).is_empty());
     let alias = ended.alias();
-    assert!(router.aliases.read().unwrap().get(&alias).is_none());
+    assert!(router.aliases.owner(&alias).is_none());
 }
 
 #[tokio::test]

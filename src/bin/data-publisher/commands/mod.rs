@@ -1,11 +1,14 @@
 //! One file a command.
 
+mod call;
 mod demo;
 mod epmd;
+mod guest;
 mod input;
 mod join;
 mod names;
 mod ping;
+mod rpc;
 
 use crate::Answer;
 use crate::args::Command;
@@ -17,6 +20,9 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
         Command::Ping(args) => ping::run(args).await,
+        Command::Call(args) => call::call(args).await,
+        Command::Cast(args) => call::cast(args).await,
+        Command::Rpc(args) => rpc::run(args).await,
     }
 }
 

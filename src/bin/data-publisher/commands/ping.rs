@@ -2,41 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use data_publisher::epmd::Epmd;
-use data_publisher::node::{ConnectError, NodeConfig};
 use data_publisher::term::NodeName;
 use data_publisher::{atom, gen_server, tuple};
 
+use super::guest::{self, Absent};
 use crate::args::Ping;
 use crate::{Answer, cure, output};
 
-/// A node that doesn't answer counts as absent after this.
-const LIMIT: Duration = Duration::from_millis(7500);
-
 pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => own_name(&args.node)?,
+    let node = match guest::connect(&args.guest, "ping", &args.node).await {
+        Ok(node) => node,
+        Err(Absent::Peer(error)) => return pang(&error.into()),
+        Err(Absent::Us(error)) => return Err(error),
     };
-    let config: NodeConfig = args.access.config(&name)?.mesh(false);
-    // Asked before we may have started an EPMD of our own, which knows nobody.
-    let epmd = Epmd::new(args.access.epmd_port);
-    let found = epmd.lookup(args.node.host(), args.node.short()).await;
-    let peer = || args.node.clone();
-    match found {
-        Ok(Some(_)) => {}
-        Ok(None) => return pang(&ConnectError::NoSuchNode { node: peer() }.into()),
-        Err(source) => {
-            return pang(&ConnectError::Epmd { node: peer(), source: source.into() }.into());
-        }
-    }
-    let node = data_publisher::start(config).await?;
-    let answer = match tokio::time::timeout(LIMIT, node.connect(&args.node)).await {
-        Ok(Ok(())) => ask(&node, &args.node).await,
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(ConnectError::Timeout { node: args.node.clone() }.into()),
-    };
+    let answer = ask(&node, &args.node).await;
     node.stop().await;
     match answer {
         Ok(took) => {
@@ -59,14 +38,4 @@ async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Dur
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
     anyhow::ensure!(answer.is_atom("yes"), "net_kernel answered {answer}");
     Ok(started.elapsed())
-}
-
-/// A name that nobody has. The host must be one of ours, since the peer may dial back; at a
-/// loopback address that is the peer's own.
-fn own_name(peer: &NodeName) -> anyhow::Result<NodeName> {
-    let host = match peer.host().parse::<std::net::IpAddr>() {
-        Ok(address) if !address.is_loopback() => "127.0.0.1",
-        _ => peer.host(),
-    };
-    NodeName::new(&format!("ping{}@{host}", std::process::id())).context("own name")
 }
