@@ -9,6 +9,7 @@ mod otp;
 mod partition;
 mod publish;
 mod publishers;
+mod pubsub;
 mod support;
 mod terms;
 mod trace_live;

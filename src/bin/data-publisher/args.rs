@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Names(Names),
     /// Asks a node whether it is there: `pong 0.8 ms`, or `pang` and exit code 1
     Ping(Ping),
+    /// Shows what is broadcast on a topic of a Phoenix.PubSub, or broadcasts on it
+    Pubsub(Pubsub),
 }
 
 #[derive(Debug, Group)]
@@ -147,6 +149,26 @@ pub(crate) struct Ping {
     pub(crate) access: Access,
 }
 
+#[derive(Debug, Group)]
+#[command(after_help = PUBSUB_HELP)]
+pub(crate) struct Pubsub {
+    /// A node of the cluster that has the pubsub; the others are found through it
+    pub(crate) node: NodeName,
+    /// The pubsub's name as Elixir writes it: `MyApp.PubSub`, or `:my_pubsub`
+    #[arg(value_name = "NAME")]
+    pub(crate) pubsub: String,
+    /// The topic, a text
+    pub(crate) topic: String,
+    /// Broadcast this once, in Erlang syntax, to all nodes, and end
+    #[arg(long, value_name = "TERM")]
+    pub(crate) publish: Option<Term>,
+    /// Our name [default: one that nobody has, at the node's host if that is loopback]
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(crate) name: Option<NodeName>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
 impl Access {
     /// The settings of a node of this name.
     pub(crate) fn config(&self, name: &NodeName) -> anyhow::Result<NodeConfig> {
@@ -232,6 +254,15 @@ changed anything; of get an array of {node, value}, of all one of {key, node, va
 A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
 
 Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";
+
+const PUBSUB_HELP: &str = "\
+Prints each message as an Erlang term, one a line, until SIGINT or SIGTERM. What a channel broadcasts is
+the map that its struct is, #{'__struct__' => 'Elixir.Phoenix.Socket.Broadcast', ...}.
+
+With --publish nothing is printed; it ends when all nodes that have the pubsub have got the message. An
+Elixir string is a binary here: --publish '{user_left, <<\"ann\">>}'.
+
+Exit code: 0 after a signal, or when the message was sent; 2 when NODE can't be reached or hasn't the pubsub.";
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_millis(7500);
 pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => own_name(&args.node)?,
+        None => own_name("ping", &args.node)?,
     };
     let config: NodeConfig = args.access.config(&name)?.mesh(false);
     // Asked before we may have started an EPMD of our own, which knows nobody.
@@ -53,7 +53,8 @@ fn pang(error: &anyhow::Error) -> anyhow::Result<Answer> {
     Ok(Answer::No)
 }
 
-async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
+/// How long a node took to say that it's there. It has got what we sent it before.
+pub(super) async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let request = tuple![atom!("is_auth"), node.name()];
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
@@ -61,12 +62,12 @@ async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Dur
     Ok(started.elapsed())
 }
 
-/// A name that nobody has. The host must be one of ours, since the peer may dial back; at a
+/// A name that nobody has, beginning with the command's. The host must be one of ours, since the peer may dial back; at a
 /// loopback address that is the peer's own.
-fn own_name(peer: &NodeName) -> anyhow::Result<NodeName> {
+pub(super) fn own_name(command: &str, peer: &NodeName) -> anyhow::Result<NodeName> {
     let host = match peer.host().parse::<std::net::IpAddr>() {
         Ok(address) if !address.is_loopback() => "127.0.0.1",
         _ => peer.host(),
     };
-    NodeName::new(&format!("ping{}@{host}", std::process::id())).context("own name")
+    NodeName::new(&format!("{command}{}@{host}", std::process::id())).context("own name")
 }
