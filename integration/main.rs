@@ -10,6 +10,7 @@ mod otp;
 mod partition;
 mod publish;
 mod publishers;
+mod pubsub;
 mod support;
 mod terms;
 mod tls;

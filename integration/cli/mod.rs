@@ -27,14 +27,14 @@ const NO_HANG: Duration = Duration::from_secs(8);
 pub(crate) struct Cli {
     child: Child,
     stdin: Option<ChildStdin>,
-    out: Lines,
+    pub(crate) out: Lines,
     err: Lines,
     started: Instant,
 }
 
 /// What came out of a pipe so far.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Seen>>);
+pub(crate) struct Lines(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
@@ -153,13 +153,13 @@ impl Cli {
         .await
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.child.id().context("it has ended")?;
         Ok(kill_process(Pid::from_raw(pid.cast_signed()).context("no process id")?, signal)?)
     }
 
     /// Waits for the end and all that was written.
-    async fn end(mut self) -> Result<Ended> {
+    pub(crate) async fn end(mut self) -> Result<Ended> {
         let waited = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
         let took = self.started.elapsed();
         let code =
@@ -187,7 +187,7 @@ impl Lines {
         lines
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.lock().lines.clone()
     }
 

@@ -10,6 +10,7 @@
 
 mod certificates;
 mod control;
+mod elixir;
 mod epmd;
 mod node;
 mod otp;

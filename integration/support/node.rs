@@ -302,6 +302,10 @@ impl std::fmt::Display for ErlNode {
 }
 
 impl NodeOptions {
+    pub(crate) fn otp(&self) -> Otp {
+        self.otp
+    }
+
     /// The cookie; without it all nodes have the same.
     pub(crate) fn cookie(mut self, cookie: &str) -> Self {
         cookie.clone_into(&mut self.cookie);

@@ -185,6 +185,11 @@ impl Credit {
         let credit = Self { connection: connection.clone(), bytes, large };
         (before == 0 || before + bytes <= limit).then_some(credit)
     }
+
+    /// How many bytes are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Credit {
