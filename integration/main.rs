@@ -4,6 +4,7 @@ mod calls;
 mod cli;
 mod harness;
 mod hostile;
+mod member;
 mod mixed;
 mod names;
 mod otp;
