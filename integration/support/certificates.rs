@@ -158,7 +158,7 @@ impl Certificates {
     }
 
     /// The path, for BEAM nodes, of an option file for `-ssl_dist_optfile`.
-    pub(super) fn optfile(&self, security: &Security) -> Result<String> {
+    pub(crate) fn optfile(&self, security: &Security) -> Result<String> {
         let text = security.optfile(|name| self.there(name));
         let name = format!("{}.conf", self.optfiles.fetch_add(1, Ordering::Relaxed));
         std::fs::write(self.here.join(&name), text)?;

@@ -19,6 +19,7 @@ on_each_release! {
     groups_and_large_messages_go_both_ways_in_each_version
     quiet_connections_stay
     a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate
+    an_address_in_a_certificate_is_enough_for_us_and_since_27_for_otp
 }
 
 const VERSIONS: [&[TlsVersion]; 4] = [
@@ -169,5 +170,18 @@ async fn a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate(
         node.stop().await;
         wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
     }
+    a.finish().await
+}
+
+/// The host of a node's name is an address; in the certificate it's one as well, and not also a name.
+async fn an_address_in_a_certificate_is_enough_for_us_and_since_27_for_otp(otp: Otp) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    let address = Security::good().shows("address");
+    let (epmd, a) = erl(otp, &certificates, &address).await?;
+    let node = rust("r", &epmd, &certificates, &address, Seen::Visible).await?;
+    let connected = a.eval("net_kernel:connect_node('r@127.0.0.1')").await?;
+    assert_eq!(connected, if otp == Otp::R25 { "false" } else { "true" });
+    node.connect("a@127.0.0.1").await?;
+    wait_eval(&a, "net_kernel:node_info('r@127.0.0.1', state)", "{ok,up}", SOON).await?;
     a.finish().await
 }
