@@ -6,6 +6,7 @@
 mod callers;
 mod connect;
 mod global;
+mod large;
 mod load;
 mod scope;
 

@@ -241,7 +241,7 @@ impl Router {
 
     /// What a signal takes up in a mailbox, held against its connection.
     fn credit(&self, connection: &Arc<Connection>, bytes: usize) -> Result<Credit, DownReason> {
-        Credit::take(connection, bytes, self.limits.unhandled).ok_or(DownReason::Overrun)
+        Credit::take(connection, bytes, &self.limits).ok_or(DownReason::Overrun)
     }
 
     fn linked_by_peer(
@@ -406,10 +406,12 @@ impl Router {
     }
 
     fn tell_down(&self, watcher: Watcher, reason: &Term) {
-        let Watcher { pid, reference, target, over, .. } = watcher;
+        let Watcher { pid, reference, watched, target, over } = watcher;
         match over.and_then(|id| self.connection(&pid.node, id)) {
             Some(connection) => {
-                self.answer_monitor(&connection, pid, target, reference, reason.clone());
+                let reason = reason.clone();
+                let down = Signal::MonitorExit { from: target, to: pid, reference, reason };
+                let _ = self.pushed(connection.push_down_of(&watched, &down));
             }
             None if over.is_some() => {}
             None => {
@@ -672,7 +674,7 @@ impl Router {
             hard: self.limits.hard_mark,
             all: self.limits.all_queues,
         };
-        let queue = Queue::new(marks, self.queued.clone());
+        let queue = Queue::new(marks, self.queued.clone(), flags);
         let id = ConnectionId(self.next_id() as u64);
         Arc::new(Connection::new(id, peer, creation, flags, queue))
     }

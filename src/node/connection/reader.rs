@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use super::socket::ReadHalf;
 use super::{Connection, DownReason};
 use crate::node::router::Router;
-use crate::wire::{Deframer, signal};
+use crate::wire::{Deframer, FragmentLimits, Inbound};
 
 /// Reads until the connection is closed, by either end.
 pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: ReadHalf) {
@@ -27,7 +27,16 @@ async fn read(
     connection: &Arc<Connection>,
     socket: &mut ReadHalf,
 ) -> DownReason {
-    let mut deframer = Deframer::new(router.limits().message);
+    let limits = router.limits();
+    let mut deframer = Deframer::new(limits.message);
+    let mut inbound = Inbound::new(
+        connection.flags(),
+        FragmentLimits {
+            sequences: limits.fragmented,
+            bytes: limits.fragment_bytes,
+            message: limits.message,
+        },
+    );
     loop {
         match socket.read_buf(deframer.buffer()).await {
             Ok(0) => return DownReason::ConnectionClosed,
@@ -46,9 +55,11 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            let handled = signal::decode(&frame)
-                .map_err(|error| bad_frame(&error))
-                .and_then(|signal| router.receive(connection, signal, frame.len()));
+            let handled = match inbound.frame(&frame) {
+                Ok(Some((signal, bytes))) => router.receive(connection, signal, bytes),
+                Ok(None) => Ok(()),
+                Err(error) => Err(bad_frame(&error)),
+            };
             if let Err(reason) = handled {
                 return reason;
             }
