@@ -34,13 +34,15 @@ pub(crate) struct Security {
     pub(crate) trusts: Option<&'static str>,
     /// Empty for what the release has by default.
     pub(crate) versions: Vec<TlsVersion>,
+    /// Further options in Erlang syntax, each with a comma before it; for BEAM nodes.
+    pub(crate) more: &'static str,
 }
 
 impl Security {
     /// As it should be.
     pub(crate) fn good() -> Self {
         let versions = vec![TlsVersion::V1_3, TlsVersion::V1_2];
-        Self { shows: "good", shows_as_client: true, trusts: Some("ca"), versions }
+        Self { shows: "good", shows_as_client: true, trusts: Some("ca"), versions, more: "" }
     }
 
     /// With another certificate.
@@ -64,6 +66,7 @@ impl Security {
             none if none.is_empty() => none,
             some => format!(", {{versions, [{some}]}}"),
         };
+        let versions = versions + self.more;
         let verify = match self.trusts {
             Some(ca) => format!("{{verify, verify_peer}}, {{cacertfile, {:?}}}", path(ca)),
             None => String::from("{verify, verify_none}"),
