@@ -34,13 +34,15 @@ pub(crate) struct Security {
     pub(crate) trusts: Option<&'static str>,
     /// Empty for what the release has by default.
     pub(crate) versions: Vec<TlsVersion>,
+    /// Further options in Erlang syntax, each with a comma before it; for BEAM nodes.
+    pub(crate) more: &'static str,
 }
 
 impl Security {
     /// As it should be.
     pub(crate) fn good() -> Self {
         let versions = vec![TlsVersion::V1_3, TlsVersion::V1_2];
-        Self { shows: "good", shows_as_client: true, trusts: Some("ca"), versions }
+        Self { shows: "good", shows_as_client: true, trusts: Some("ca"), versions, more: "" }
     }
 
     /// With another certificate.
@@ -64,6 +66,7 @@ impl Security {
             none if none.is_empty() => none,
             some => format!(", {{versions, [{some}]}}"),
         };
+        let versions = versions + self.more;
         let verify = match self.trusts {
             Some(ca) => format!("{{verify, verify_peer}}, {{cacertfile, {:?}}}", path(ca)),
             None => String::from("{verify, verify_none}"),
@@ -158,7 +161,7 @@ impl Certificates {
     }
 
     /// The path, for BEAM nodes, of an option file for `-ssl_dist_optfile`.
-    pub(super) fn optfile(&self, security: &Security) -> Result<String> {
+    pub(crate) fn optfile(&self, security: &Security) -> Result<String> {
         let text = security.optfile(|name| self.there(name));
         let name = format!("{}.conf", self.optfiles.fetch_add(1, Ordering::Relaxed));
         std::fs::write(self.here.join(&name), text)?;

@@ -17,8 +17,10 @@ use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval
 on_each_release! {
     ping_says_pong_in_each_version_whoever_dials
     groups_and_large_messages_go_both_ways_in_each_version
+    keys_are_changed_in_the_middle_of_messages_in_tls_1_3
     quiet_connections_stay
     a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate
+    an_address_in_a_certificate_is_enough_for_us_and_since_27_for_otp
 }
 
 const VERSIONS: [&[TlsVersion]; 4] = [
@@ -105,6 +107,33 @@ async fn groups_and_large_messages_go_both_ways_in_each_version(otp: Otp) -> Res
     Ok(())
 }
 
+/// A BEAM does it after so many bytes, 353 TB by default, and has us do it as well.
+async fn keys_are_changed_in_the_middle_of_messages_in_tls_1_3(otp: Otp) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    let security = Security::good().versions(&[TlsVersion::V1_3]);
+    let theirs = Security { more: ", {key_update_at, 100000}", ..security.clone() };
+    let (epmd, a) = erl(otp, &certificates, &theirs).await?;
+    let node = rust("r", &epmd, &certificates, &security, Seen::Visible).await?;
+    let mut process = node.spawn();
+    node.register(atom!("p"), process.pid())?;
+    let echo = "register(echo, spawn(fun F() -> \
+        receive Bytes -> {p, 'r@127.0.0.1'} ! Bytes, F() end end)), ok";
+    a.eval(echo).await?;
+    let mut events = node.events();
+    let echo = (atom!("echo"), NodeName::new("a@127.0.0.1")?);
+    for n in 0..20_u8 {
+        let bytes = Term::binary_of(vec![n; 300_000]);
+        node.send(echo.clone(), bytes.clone()).await?;
+        let received = tokio::time::timeout(SOON, process.receive()).await?;
+        ensure!(received.expect("the process runs").into_term() == bytes, "message {n} is another");
+    }
+    let up = events.next().await;
+    assert!(matches!(up, Some(NodeEvent::Up { .. })), "{up:?}");
+    let more = tokio::time::timeout(Duration::ZERO, events.next()).await;
+    assert!(more.is_err(), "{more:?}");
+    a.finish().await
+}
+
 /// `net_ticktime` is 8 s; three times that passes.
 async fn quiet_connections_stay(otp: Otp) -> Result<()> {
     let certificates = Certificates::new(otp).await?;
@@ -153,6 +182,7 @@ async fn a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate(
         shows_as_client: false,
         trusts: None,
         versions: vec![TlsVersion::V1_3, TlsVersion::V1_2],
+        more: "",
     };
     let (epmd, a) = erl(otp, &certificates, &nobody).await?;
     for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
@@ -169,5 +199,18 @@ async fn a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate(
         node.stop().await;
         wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
     }
+    a.finish().await
+}
+
+/// The host of a node's name is an address; in the certificate it's one as well, and not also a name.
+async fn an_address_in_a_certificate_is_enough_for_us_and_since_27_for_otp(otp: Otp) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    let address = Security::good().shows("address");
+    let (epmd, a) = erl(otp, &certificates, &address).await?;
+    let node = rust("r", &epmd, &certificates, &address, Seen::Visible).await?;
+    let connected = a.eval("net_kernel:connect_node('r@127.0.0.1')").await?;
+    assert_eq!(connected, if otp == Otp::R25 { "false" } else { "true" });
+    node.connect("a@127.0.0.1").await?;
+    wait_eval(&a, "net_kernel:node_info('r@127.0.0.1', state)", "{ok,up}", SOON).await?;
     a.finish().await
 }

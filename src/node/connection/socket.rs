@@ -1,5 +1,5 @@
-//! The socket below a connection: plain TCP, or TLS above it. What goes over it is the same, but for
-//! the lengths in the handshake.
+//! The socket below a connection: plain TCP, or TLS above it. What goes over it is the same, but
+//! for the lengths in the handshake.
 //!
 //! Plain TCP has halves that know nothing of each other. Those of TLS share its state, so that
 //! reading and writing take turns, never for longer than one record takes.

@@ -107,7 +107,8 @@ impl TlsOptions {
         self
     }
 
-    /// For the server, with [`Verify::Peer`]: whether a client has to show a certificate. Default no.
+    /// For the server, with [`Verify::Peer`]: whether a client has to show a certificate. Default
+    /// no.
     #[must_use]
     pub fn fail_if_no_peer_cert(mut self, fail: bool) -> Self {
         self.fail_if_no_peer_cert = fail;
@@ -115,6 +116,10 @@ impl TlsOptions {
     }
 
     /// The versions of TLS we take. Default: both; OTP 25 to 28 have only 1.2 by default.
+    ///
+    /// In TLS 1.2 a BEAM wants to renegotiate after 2^28 records it has sent. That is refused here,
+    /// and the BEAM closes the connection: it comes back like any that was lost. TLS 1.3 has no such
+    /// thing.
     #[must_use]
     pub fn versions(mut self, versions: impl IntoIterator<Item = TlsVersion>) -> Self {
         self.versions = Some(versions.into_iter().collect());
@@ -129,7 +134,8 @@ impl TlsOptions {
         self
     }
 
-    /// The cipher suites we take, by their names in OTP, IANA or OpenSSL. Default: all that are good.
+    /// The cipher suites we take, by their names in OTP, IANA or OpenSSL. Default: all of `rustls`,
+    /// which are good.
     #[must_use]
     pub fn ciphers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.ciphers = Some(names.into_iter().map(Into::into).collect());

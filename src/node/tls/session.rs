@@ -56,7 +56,8 @@ impl Tls {
         Ok(Self(Arc::new(Inner { server, client, files })))
     }
 
-    /// Both sides with the same certificate, and each checks the other's: what a cluster should have.
+    /// Both sides with the same certificate, and each checks the other's: what a cluster should
+    /// have.
     ///
     /// # Errors
     ///
