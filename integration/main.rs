@@ -10,6 +10,8 @@ mod otp;
 mod partition;
 mod publish;
 mod publishers;
+mod pubsub;
 mod support;
 mod terms;
+mod tls;
 mod trace_live;

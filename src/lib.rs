@@ -45,6 +45,7 @@
 //! # How it is built
 //!
 //! ```text
+//!   phoenix_pubsub  Elixir's Phoenix.PubSub, a pg scope and its messages
 //!   pg            the functions of OTP's pg; its publisher and view
 //!   kv            keys and values, each owned by a node
 //!   serde         Rust's types as terms
@@ -93,6 +94,7 @@ pub mod kernel;
 pub mod kv;
 pub mod node;
 pub mod pg;
+pub mod phoenix_pubsub;
 pub mod rpc;
 pub mod scope;
 #[cfg(feature = "serde")]
@@ -104,6 +106,7 @@ pub use kernel::start;
 pub use kv::Kv;
 pub use node::{Cookie, Node, NodeConfig};
 pub use pg::Pg;
+pub use phoenix_pubsub::PubSub;
 pub use scope::Scope;
 
 /// The code in the README compiles.

@@ -24,17 +24,17 @@ use crate::support::{SOON, wait_until};
 const NO_HANG: Duration = Duration::from_secs(8);
 
 /// A running `data-publisher`; killed when dropped.
-struct Cli {
+pub(crate) struct Cli {
     child: Child,
     stdin: Option<ChildStdin>,
-    out: Lines,
+    pub(crate) out: Lines,
     err: Lines,
     started: Instant,
 }
 
 /// What came out of a pipe so far.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Seen>>);
+pub(crate) struct Lines(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
@@ -44,17 +44,17 @@ struct Seen {
 
 /// How a run ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: Vec<String>,
-    err: Vec<String>,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: Vec<String>,
+    pub(crate) err: Vec<String>,
     /// Since the start.
     took: Duration,
 }
 
 impl Cli {
     /// Starts it with a bare environment: no cookie, no home, no log settings, this EPMD.
-    fn start(epmd_port: u16, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(epmd_port: u16, arguments: &[&str]) -> Result<Self> {
         Self::command(epmd_port, arguments, &[])
     }
 
@@ -76,7 +76,7 @@ impl Cli {
     }
 
     /// Runs it to its end, with nothing on its input.
-    async fn run(epmd_port: u16, arguments: &[&str]) -> Result<Ended> {
+    pub(crate) async fn run(epmd_port: u16, arguments: &[&str]) -> Result<Ended> {
         Self::start(epmd_port, arguments)?.end().await
     }
 
@@ -85,6 +85,26 @@ impl Cli {
         let stdin = self.stdin.as_mut().context("the input has ended")?;
         stdin.write_all(text.as_bytes()).await?;
         Ok(stdin.flush().await?)
+    }
+
+    /// Waits for a line of its log, or complaint, that has all these words.
+    pub(crate) async fn says(&self, words: &[&str]) -> Result<()> {
+        wait_until(&format!("{words:?} on stderr"), SOON, async || {
+            let lines = self.err.all();
+            let has_all = |line: &String| words.iter().all(|word| line.contains(word));
+            lines.iter().any(has_all).then_some(()).ok_or_else(|| lines.join("\n"))
+        })
+        .await
+    }
+
+    /// The same for a line that has one of these texts.
+    pub(crate) async fn says_one_of(&self, texts: &[String]) -> Result<()> {
+        wait_until(&format!("one of {texts:?} on stderr"), SOON, async || {
+            let lines = self.err.all();
+            let has_one = |line: &String| texts.iter().any(|text| line.contains(text));
+            lines.iter().any(has_one).then_some(()).ok_or_else(|| lines.join("\n"))
+        })
+        .await
     }
 
     fn end_input(&mut self) {
@@ -108,7 +128,11 @@ impl Cli {
     }
 
     /// The first event that is meant, since the start.
-    async fn event(&self, what: &str, is_meant: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) async fn event(
+        &self,
+        what: &str,
+        is_meant: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         self.event_after(0, what, is_meant).await
     }
 
@@ -129,13 +153,13 @@ impl Cli {
         .await
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.child.id().context("it has ended")?;
         Ok(kill_process(Pid::from_raw(pid.cast_signed()).context("no process id")?, signal)?)
     }
 
     /// Waits for the end and all that was written.
-    async fn end(mut self) -> Result<Ended> {
+    pub(crate) async fn end(mut self) -> Result<Ended> {
         let waited = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
         let took = self.started.elapsed();
         let code =
@@ -163,7 +187,7 @@ impl Lines {
         lines
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.lock().lines.clone()
     }
 
@@ -183,13 +207,13 @@ impl Lines {
 impl Ended {
     /// Checks a failure: code 2, soon, one line on stderr that has all these words, nothing like a
     /// stack trace.
-    fn assert_failed(&self, words: &[&str]) {
+    pub(crate) fn assert_failed(&self, words: &[&str]) {
         assert_eq!(self.code, Some(2), "{self:?}");
         assert!(self.took <= NO_HANG, "{self:?}");
         self.assert_complaint(words);
     }
 
-    fn assert_complaint(&self, words: &[&str]) {
+    pub(crate) fn assert_complaint(&self, words: &[&str]) {
         let [line] = &self.err[..] else { panic!("not one line on stderr: {self:?}") };
         assert!(line.starts_with("data-publisher: "), "{line}");
         for word in words {

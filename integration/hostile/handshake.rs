@@ -252,7 +252,7 @@ async fn a_second_connection_replaces_the_first_only_if_the_peer_says_so_and_has
     let (mut socket, _) = Raw::knock(victim.node.port(), "x@127.0.0.1").await?;
     say(&mut socket, b"strue").await?;
     Raw::prove(&mut socket).await?;
-    let _second = Raw::over("x@127.0.0.1", socket)?;
+    let _second = Raw::over(FLAGS, "x@127.0.0.1", socket)?;
     first.wait_closed().await?;
     assert_eq!(victim.down_reason(&name).await?, DownReason::Replaced);
     wait_until("up, down, up", SOON, async || {

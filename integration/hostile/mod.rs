@@ -6,6 +6,7 @@
 mod answers;
 mod frames;
 mod handshake;
+mod lists;
 mod raw;
 mod shapes;
 

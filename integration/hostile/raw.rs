@@ -6,15 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use data_publisher::Cookie;
 use data_publisher::term::{Atom, Creation, NodeName, Pid, Reference, Term};
 use data_publisher::wire::signal::{self, Signal, Target};
-use data_publisher::wire::{Deframer, Flags, MAX_MESSAGE};
+use data_publisher::wire::{Deframer, Flags, FragmentLimits, Inbound, MAX_MESSAGE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::COOKIE;
 use crate::support::SOON;
 
-/// What a raw peer offers.
-pub(super) const FLAGS: Flags = Flags::OFFERED;
+/// What a raw peer offers: frames of the simplest kind.
+pub(super) const FLAGS: Flags =
+    Flags(Flags::OFFERED.0 & !(Flags::DIST_HDR_ATOM_CACHE.0 | Flags::FRAGMENTS.0));
 
 pub(super) const CREATION: Creation = Creation(77);
 
@@ -23,6 +24,7 @@ pub(super) struct Raw {
     name: NodeName,
     socket: TcpStream,
     deframer: Deframer,
+    inbound: Inbound,
 }
 
 /// `'N'`, the first message of a handshake.
@@ -75,22 +77,40 @@ pub(super) async fn closed(socket: &mut TcpStream) -> Result<Vec<u8>> {
 impl Raw {
     /// Connects and proves that it knows the cookie.
     pub(super) async fn dial(port: u16, name: &str) -> Result<Self> {
-        let (mut socket, status) = Self::knock(port, name).await?;
+        Self::dial_offering(FLAGS, port, name).await
+    }
+
+    pub(super) async fn dial_offering(flags: Flags, port: u16, name: &str) -> Result<Self> {
+        let (mut socket, status) = Self::knock_offering(flags, port, name).await?;
         ensure!(status.as_deref() == Some(b"sok"), "{name}: status {status:?}");
         Self::prove(&mut socket).await?;
-        Self::over(name, socket)
+        Self::over(flags, name, socket)
     }
 
     /// A connection whose handshake is done.
-    pub(super) fn over(name: &str, socket: TcpStream) -> Result<Self> {
-        Ok(Self { name: name.parse()?, socket, deframer: Deframer::new(MAX_MESSAGE) })
+    pub(super) fn over(flags: Flags, name: &str, socket: TcpStream) -> Result<Self> {
+        let limits = FragmentLimits { sequences: 64, bytes: MAX_MESSAGE, message: MAX_MESSAGE };
+        Ok(Self {
+            name: name.parse()?,
+            socket,
+            deframer: Deframer::new(MAX_MESSAGE),
+            inbound: Inbound::new(flags, limits),
+        })
     }
 
     /// Says its name; the status it gets.
     pub(super) async fn knock(port: u16, name: &str) -> Result<(TcpStream, Option<Vec<u8>>)> {
+        Self::knock_offering(FLAGS, port, name).await
+    }
+
+    async fn knock_offering(
+        flags: Flags,
+        port: u16,
+        name: &str,
+    ) -> Result<(TcpStream, Option<Vec<u8>>)> {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
         socket.set_nodelay(true)?;
-        say(&mut socket, &name_message(name.as_bytes(), FLAGS.0)).await?;
+        say(&mut socket, &name_message(name.as_bytes(), flags.0)).await?;
         let status = hear(&mut socket).await?;
         Ok((socket, status))
     }
@@ -191,7 +211,9 @@ impl Raw {
             if frame.is_empty() {
                 continue;
             }
-            if let Some(found) = is_meant(&signal::decode(&frame)?) {
+            if let Some((signal, _)) = self.inbound.frame(&frame)?
+                && let Some(found) = is_meant(&signal)
+            {
                 return Ok(found);
             }
         }

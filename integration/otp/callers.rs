@@ -47,10 +47,11 @@ async fn beam_processes_call_the_scope(otp: Otp) -> Result<()> {
 
     pg.join(atom!("g"), worker.pid()).await?;
     let seen = format!(
-        "Events = Ask({{seen, self()}}), lists:sort(Events) =:= lists:sort([\
+        "lists:sort(Ask({{seen, self()}})) =:= lists:sort([\
          {{ScopeRef, join, g, [{pid}]}}, {{GroupRef, join, g, [{pid}]}}])"
     );
     wait_eval_kept(&a, &seen).await?;
+    a.eval("Events = Ask({seen, self()}), ok").await?;
 
     assert_eq!(a.eval("Ask({call, self(), {unsubscribe, GroupRef}})").await?, "ok");
     pg.leave(atom!("g"), worker.pid()).await?;

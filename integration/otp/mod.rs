@@ -6,6 +6,7 @@
 mod callers;
 mod connect;
 mod global;
+mod large;
 mod load;
 mod scope;
 
@@ -46,14 +47,14 @@ pub(crate) use on_each_release;
 
 /// How a Rust node is seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Seen {
+pub(crate) enum Seen {
     Visible,
     Hidden,
 }
 
-const BOTH: [Seen; 2] = [Seen::Visible, Seen::Hidden];
+pub(crate) const BOTH: [Seen; 2] = [Seen::Visible, Seen::Hidden];
 
-fn config(name: &str, epmd: &Epmd) -> Result<NodeConfig> {
+pub(crate) fn config(name: &str, epmd: &Epmd) -> Result<NodeConfig> {
     let config = NodeConfig::new(format!("{name}@127.0.0.1"))?;
     Ok(config.cookie(Cookie::new("cookie")?).epmd_port(epmd.port()))
 }
@@ -65,7 +66,7 @@ async fn rust_node(name: &str, epmd: &Epmd, seen: Seen) -> Result<Node> {
 }
 
 /// Limits with which a peer that is gone is noticed soon.
-fn short_limits() -> Limits {
+pub(crate) fn short_limits() -> Limits {
     let mut limits = Limits::default();
     limits.tick_time = Duration::from_secs(8);
     limits
@@ -81,7 +82,12 @@ pub(crate) fn erlang_pid(pid: &Pid) -> String {
 }
 
 /// Waits until the Rust view of a group is so many members.
-async fn wait_members(pg: &Pg, group: &Term, count: usize, limit: Duration) -> Result<()> {
+pub(crate) async fn wait_members(
+    pg: &Pg,
+    group: &Term,
+    count: usize,
+    limit: Duration,
+) -> Result<()> {
     let what = format!("{} members of {group} at {}", count, pg.name());
     wait_until(&what, limit, async || {
         let members = pg.get_members(group);
@@ -91,7 +97,7 @@ async fn wait_members(pg: &Pg, group: &Term, count: usize, limit: Duration) -> R
 }
 
 /// Waits until nodes are connected to ours, exactly these.
-async fn wait_nodes(node: &Node, expected: &[&str]) -> Result<()> {
+pub(crate) async fn wait_nodes(node: &Node, expected: &[&str]) -> Result<()> {
     wait_until(&format!("{} is connected to {expected:?}", node.name()), SOON, async || {
         let nodes = node.nodes();
         let same = nodes.iter().map(NodeName::as_str).eq(expected.iter().copied());

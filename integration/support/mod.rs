@@ -8,7 +8,9 @@
 //! ([`ErlNode::expect_crash`]) fails the test, at [`ErlNode::finish`] or when the node is dropped. And
 //! nothing stays behind, however the test ends. A release that can't be had fails the tests that want it.
 
+mod certificates;
 mod control;
+mod elixir;
 mod epmd;
 mod node;
 mod otp;
@@ -20,7 +22,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-pub(crate) use self::{epmd::Epmd, node::ErlNode, otp::Otp};
+pub(crate) use self::{
+    certificates::{Certificates, Security},
+    epmd::Epmd,
+    node::ErlNode,
+    otp::Otp,
+};
 
 /// Long enough for anything that takes milliseconds, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);

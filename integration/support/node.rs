@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{net::TcpListener, time::Instant};
 
 use super::{
-    Epmd, Otp,
+    Certificates, Epmd, Otp, Security,
     control::{Control, Variables, send_probe},
     output::{ENDED_BY_ITSELF, Output, Waited, crashes},
     watchdog,
@@ -28,6 +28,8 @@ pub(crate) struct ErlNode {
     running: Option<Running>,
     output: Output,
     expected_crashes: Mutex<Vec<String>>,
+    /// Texts of crashes that may come or not.
+    allowed_crashes: Mutex<Vec<String>>,
     /// Set once the verdict is out.
     finished: bool,
 }
@@ -133,6 +135,13 @@ impl ErlNode {
         self.expected().push(text.to_owned());
     }
 
+    /// From now on a crash report that contains the text is fine, whether one comes or not. Only for
+    /// what depends on who is faster.
+    pub(crate) fn allow_crash(&self, text: &str) {
+        let mut allowed = self.allowed_crashes.lock().expect("nothing panics while it's held");
+        allowed.push(text.to_owned());
+    }
+
     /// The crash reports so far that nobody expected.
     pub(crate) async fn unexpected_crashes(&self) -> Result<Vec<String>> {
         self.drain_log().await?;
@@ -236,9 +245,12 @@ impl ErlNode {
     }
 
     fn unexpected(&self) -> Vec<String> {
-        let expected = self.expected();
+        let mut fine = self.expected().clone();
+        fine.extend_from_slice(
+            &self.allowed_crashes.lock().expect("nothing panics while it's held"),
+        );
         let mut reports = crashes(&self.output());
-        reports.retain(|report| !expected.iter().any(|text| report.contains(text)));
+        reports.retain(|report| !fine.iter().any(|text| report.contains(text)));
         reports
     }
 
@@ -290,6 +302,10 @@ impl std::fmt::Display for ErlNode {
 }
 
 impl NodeOptions {
+    pub(crate) fn otp(&self) -> Otp {
+        self.otp
+    }
+
     /// The cookie; without it all nodes have the same.
     pub(crate) fn cookie(mut self, cookie: &str) -> Self {
         cookie.clone_into(&mut self.cookie);
@@ -322,6 +338,12 @@ impl NodeOptions {
         self.arguments(&["-kernel", "prevent_overlapping_partitions", "false"])
     }
 
+    /// All connections by TLS.
+    pub(crate) fn tls(self, certificates: &Certificates, security: &Security) -> Result<Self> {
+        let file = certificates.optfile(security)?;
+        Ok(self.arguments(&["-proto_dist", "inet_tls", "-ssl_dist_optfile", &file]))
+    }
+
     /// Further arguments for `erl`.
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
@@ -337,6 +359,7 @@ impl NodeOptions {
             running: Some(running),
             output,
             expected_crashes: Mutex::default(),
+            allowed_crashes: Mutex::default(),
             finished: false,
         })
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::connection::socket::Transport;
 use super::cookie::Cookie;
 use crate::epmd::Epmd;
 use crate::term::{BadNodeName, NodeName};
@@ -32,6 +33,7 @@ pub struct NodeConfig {
     pub(crate) cookie: Option<Cookie>,
     pub(crate) cookies: Vec<(NodeName, Cookie)>,
     pub(crate) visibility: Visibility,
+    pub(crate) transport: Transport,
     pub(crate) port: u16,
     pub(crate) listen: Option<IpAddr>,
     pub(crate) epmd_port: u16,
@@ -57,6 +59,7 @@ impl NodeConfig {
             cookie: None,
             cookies: Vec::new(),
             visibility: Visibility::default(),
+            transport: Transport::default(),
             port: 0,
             listen: None,
             epmd_port: Epmd::default_port(),
@@ -93,6 +96,14 @@ impl NodeConfig {
     #[must_use]
     pub fn visibility(mut self, visibility: Visibility) -> Self {
         self.visibility = visibility;
+        self
+    }
+
+    /// Connect by TLS, to nodes with `-proto_dist inet_tls`, and only to those. Default: plain TCP.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: super::tls::Tls) -> Self {
+        self.transport = Transport::Tls(tls);
         self
     }
 
@@ -165,11 +176,19 @@ pub struct Limits {
     /// Bytes queued for all peers; above it the longest queue is shed. Default 256 MiB.
     pub all_queues: usize,
     /// Bytes received over one connection and not yet handled by the processes they went to; above
-    /// it the connection closes. A lone message may be larger. Default 64 MiB.
+    /// it the connection closes. Messages above the soft mark don't count. Default 64 MiB: a million
+    /// small messages.
     pub unhandled: usize,
+    /// The same of messages above the soft mark; a lone one may be larger. Default 256 MiB.
+    pub unhandled_large: usize,
     /// Bytes of one message from a peer. Default 256 MiB: a snapshot of a million groups is one
     /// message of about 70 MB.
     pub message: usize,
+    /// Messages from one peer that have begun to come in fragments and aren't complete; above it the
+    /// connection closes. Default 64. A BEAM sends one per process that sends something large.
+    pub fragmented: usize,
+    /// Bytes of these, for each connection. Default 512 MiB: two of the largest.
+    pub fragment_bytes: usize,
     /// Silence until a peer counts as gone, give or take a quarter. Default 60 s, as
     /// `net_ticktime`.
     pub tick_time: Duration,
@@ -215,7 +234,10 @@ impl Default for Limits {
             hard_mark: 16 << 20,
             all_queues: 256 << 20,
             unhandled: 64 << 20,
+            unhandled_large: 256 << 20,
             message: 256 << 20,
+            fragmented: 64,
+            fragment_bytes: 512 << 20,
             tick_time: Duration::from_secs(60),
             tick_interval: Duration::from_secs(5),
             stall_time: Duration::from_secs(15),

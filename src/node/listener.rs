@@ -13,6 +13,7 @@ use super::StartError;
 use super::connection::handshake::HandshakeError;
 use super::connection::setup::Identity;
 use super::quiet::Quiet;
+use super::tls::TlsError;
 use crate::epmd::{BindError, EpmdError, EpmdServer, NodeKind, Registration};
 use crate::node::config::Visibility;
 
@@ -201,12 +202,17 @@ async fn accept(identity: Arc<Identity>, listener: TcpListener, cancel: Cancella
                 result = identity.accept(socket) => result,
             };
             let Err(error) = result else { return };
-            if let HandshakeError::AlreadyConnected { .. } | HandshakeError::Closed { .. } = *error
+            if let HandshakeError::AlreadyConnected { .. }
+            | HandshakeError::Closed { .. }
+            | HandshakeError::Tls(TlsError::Closed) = *error
             {
                 log::debug!("{address}: not connected: {error}");
             } else {
                 // A port may differ each time; who is at the other end doesn't.
-                let kind = format!("{:?}", std::mem::discriminant(&*error));
+                let kind = match &*error {
+                    HandshakeError::Tls(error) => error.kind(),
+                    error => format!("{:?}", std::mem::discriminant(error)),
+                };
                 quiet.warn(&address.ip().to_string(), &kind, &format!("not connected: {error}"));
             }
         });

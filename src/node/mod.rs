@@ -21,6 +21,7 @@ pub(crate) mod router;
 mod spawn;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -35,10 +36,14 @@ pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
 pub(crate) use process::Envelope;
 pub use process::{Monitored, Origin, Process, Received};
+pub(crate) use quiet::Quiet;
 pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
 pub use spawn::SpawnRequest;
 pub(crate) use spawn::{Leader, Order, Spawner};
+pub use tls::TlsError;
+#[cfg(feature = "tls")]
+pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};
 
 use crate::epmd::EpmdError;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -69,8 +74,14 @@ impl Node {
         };
         let router = Router::new(config.name.clone(), config.limits.in_reason());
         let epmd = crate::epmd::Epmd::new(config.epmd_port);
-        let identity =
-            Arc::new(Identity::new(router, config.visibility, cookie, config.cookies, epmd));
+        let identity = Arc::new(Identity::new(
+            router,
+            config.visibility,
+            cookie,
+            config.cookies,
+            epmd,
+            config.transport,
+        ));
         let cancel = CancellationToken::new();
         let port = listener::start(
             &identity,
@@ -181,6 +192,37 @@ impl Node {
         })
     }
 
+    /// Sends a message, encoded once, to processes of connected nodes, waiting for room at each as
+    /// [`send`](Self::send) does. Says how many bytes it has, and for how many it was queued: those
+    /// whose connection is gone are passed over.
+    pub(crate) async fn send_to_all<'a>(
+        &self,
+        from: &Pid,
+        to: impl Iterator<Item = &'a Pid>,
+        message: &Term,
+    ) -> Result<(usize, usize), SendError> {
+        let router = self.router();
+        let too_large = |to: &Pid| SendError::TooLarge { to: to.into() };
+        let payload = encode_payload(message).map_err(|_| too_large(from))?;
+        // All at once: who has no room delays nobody else.
+        let pushed = futures::future::join_all(to.map(async |to| {
+            let Some(connection) = router.table().up(&to.node) else { return Ok(false) };
+            if !connection.queue().room().await {
+                return Ok(false);
+            }
+            match router.push_message(&connection, Some(from), &to.into(), &payload) {
+                Ok(()) => Ok(true),
+                Err(router::Unsent::NoConnection) => Ok(false),
+                Err(router::Unsent::TooLarge) => Err(too_large(to)),
+            }
+        }));
+        let mut queued = 0;
+        for pushed in pushed.await {
+            queued += usize::from(pushed?);
+        }
+        Ok((payload.len(), queued))
+    }
+
     /// Sends the exit signal of `exit(To, Reason)`.
     pub fn exit(&self, from: &Process, to: &Pid, reason: impl Into<Term>) {
         self.router().exit(from.pid(), to, &reason.into());
@@ -268,6 +310,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// How many bytes a message has on the wire; 0 for one that can't be sent.
+pub(crate) fn encoded_size(message: &Term) -> usize {
+    encode_payload(message).map_or(0, |payload| payload.len())
 }
 
 /// A node that may have been dropped, for tasks that serve it.
@@ -408,6 +455,14 @@ pub enum ConnectError {
         node: NodeName,
         /// Who answered.
         found: NodeName,
+    },
+    /// The node and we didn't come to terms about TLS.
+    #[error("no TLS connection to {node}")]
+    Tls {
+        /// The name.
+        node: NodeName,
+        /// Why.
+        source: TlsError,
     },
     /// The handshake failed otherwise.
     #[error("handshake with {node} failed")]

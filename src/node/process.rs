@@ -231,6 +231,17 @@ impl Process {
         self.receive_sealed().await.map(|envelope| envelope.received)
     }
 
+    /// As [`receive`](Self::receive), with the bytes the message had on the wire; 0 for one of this
+    /// node.
+    pub(crate) async fn receive_sized(&mut self) -> Option<(Received, usize)> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        let Envelope { received, _credit: credit } = self.mailbox.recv().await?;
+        let bytes = credit.map_or(0, |credit| credit.bytes());
+        self.state.ended.get().is_none().then_some((received, bytes))
+    }
+
     /// The next message if one is there.
     pub fn try_receive(&mut self) -> Option<Received> {
         self.try_receive_sealed().map(|envelope| envelope.received)

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use crate::term::{Atom, Pid};
 pub(crate) struct Registry {
     names: RwLock<FxHashMap<Atom, Pid>>,
     legacies: Mutex<FxHashMap<Atom, oneshot::Receiver<Legacy>>>,
+    slots: Mutex<FxHashMap<Atom, Arc<dyn Any + Send + Sync>>>,
 }
 
 /// What one who had a name leaves to the next. As many are kept as names were ever used by scopes.
@@ -75,5 +76,14 @@ impl Registry {
         let (sender, receiver) = oneshot::channel();
         let mut legacies = self.legacies.lock().expect("no panic under this lock");
         (legacies.insert(name.clone(), receiver), sender)
+    }
+
+    /// A place for what those who share a name on this node have in common, empty at first; it's there
+    /// for as long as the node. For each name always of one type.
+    pub(crate) fn slot<T: Any + Default + Send + Sync>(&self, name: &Atom) -> Arc<T> {
+        let mut slots = self.slots.lock().expect("no panic under this lock");
+        let slot = slots.entry(name.clone()).or_insert_with(|| Arc::<T>::default()).clone();
+        drop(slots);
+        slot.downcast().expect("a name's slot has one type")
     }
 }

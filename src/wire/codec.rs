@@ -21,7 +21,7 @@ mod tests;
 pub(super) use decode::Reader;
 pub use decode::{DecodeError, decode, decode_prefix};
 pub use encode::{EncodeError, encode};
-pub(super) use encode::{bare, put_atom, put_integer, put_pid, put_reference};
+pub(super) use encode::{bare, put_atom, put_integer, put_pid_words, put_reference_words};
 
 /// Leads every term in the external format.
 pub(super) const VERSION: u8 = 131;
@@ -32,6 +32,8 @@ pub(super) mod tag {
     pub(in crate::wire) const NEW_FLOAT: u8 = 70;
     pub(in crate::wire) const BIT_BINARY: u8 = 77;
     pub(in crate::wire) const COMPRESSED: u8 = 80;
+    /// An atom by its place in the list at the start of the frame.
+    pub(in crate::wire) const ATOM_CACHE: u8 = 82;
     pub(in crate::wire) const NEW_PID: u8 = 88;
     pub(in crate::wire) const NEW_PORT: u8 = 89;
     pub(in crate::wire) const NEWER_REFERENCE: u8 = 90;

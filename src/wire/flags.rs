@@ -48,7 +48,7 @@ flags! {
     NEW_FLOATS = 11;
     /// Unicode in the I/O protocol.
     UNICODE_IO = 12;
-    /// Atom tables at the start of frames, which are then of another kind. Never offered.
+    /// Lists of atoms at the start of frames, which are then of another kind.
     DIST_HDR_ATOM_CACHE = 13;
     /// Atoms with a length of one byte.
     SMALL_ATOM_TAGS = 14;
@@ -64,7 +64,7 @@ flags! {
     BIG_SEQTRACE_LABELS = 20;
     /// Exit reasons stand behind the control tuple, not in it.
     EXIT_PAYLOAD = 22;
-    /// Large messages come in pieces; all frames are then of another kind. Never offered.
+    /// Large messages come in pieces; all frames are then of another kind.
     FRAGMENTS = 23;
     /// The handshake of OTP 23.
     HANDSHAKE_23 = 24;
@@ -104,13 +104,21 @@ impl Flags {
             | Self::DIST_MONITOR.0
             | Self::DIST_MONITOR_NAME.0
             | Self::UNICODE_IO.0
+            | Self::DIST_HDR_ATOM_CACHE.0
             | Self::SMALL_ATOM_TAGS.0
             | Self::SEND_SENDER.0
             | Self::BIG_SEQTRACE_LABELS.0
             | Self::EXIT_PAYLOAD.0
+            | Self::FRAGMENTS.0
             | Self::SPAWN.0
-            | Self::ALIAS.0,
+            | Self::ALIAS.0
+            | Self::ALTACT_SIG.0,
     );
+
+    /// Whether frames begin with a list of atoms, which either of these two flags means.
+    pub const fn has_atom_lists(self) -> bool {
+        self.0 & (Self::DIST_HDR_ATOM_CACHE.0 | Self::FRAGMENTS.0) != 0
+    }
 
     /// Whether all of `other` are in here.
     pub const fn contains(self, other: Self) -> bool {
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_offer_is_the_one_that_was_tried_with_otp_25_27_and_29() {
-        assert_eq!(Flags::OFFERED.0, 0xD_075F_5FBC);
+        assert_eq!(Flags::OFFERED.0, 0x2D_07DF_7FBC);
         assert_eq!(Flags::REQUIRED.0, 0x4_0307_0F94);
         assert_eq!(Flags::OFFERED.missing_required(), None);
     }

@@ -9,25 +9,38 @@
 //! ```
 //!
 //! `Control` is a tuple whose first element is the signal's number; both are terms in the external
-//! format. Frames that begin `131 68`, `69` or `70` carry an atom table or a fragment; they come only
-//! when [`Flags::DIST_HDR_ATOM_CACHE`] or [`Flags::FRAGMENTS`] were agreed on, which we don't offer.
+//! format. Where [`Flags::DIST_HDR_ATOM_CACHE`] or [`Flags::FRAGMENTS`] were agreed on, as with every
+//! BEAM, frames are of other kinds, and terms in them have no 131:
+//!
+//! ```text
+//! Length:32 131 68 Atoms Control [Payload]                            atoms listed for both
+//! Length:32 131 69 Sequence:64 Fragment:64 Atoms Control Payload      the begin of a large message
+//! Length:32 131 70 Sequence:64 Fragment:64 Payload                    more of it
+//! ```
 //!
 //! What a peer sends is a claim until its bytes are here: nothing is allocated by a length that was
 //! only read, a count is at most the bytes left (a term has at least one), nothing recurses. The
 //! crates `eetf` and `erl_dist` break each of these rules (five bytes abort the process, two make it
 //! panic), so they don't stand on this path; `eetf` serves the tests as a second opinion.
 
+mod atom_cache;
 pub mod codec;
 pub mod eetf;
 pub mod flags;
+pub mod fragments;
 pub mod frame;
+pub mod inbound;
+pub mod outbound;
 pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use codec::{DecodeError, EncodeError, decode, decode_prefix, encode};
 pub use flags::Flags;
+pub use fragments::{FragmentError, FragmentLimits};
 pub use frame::{Deframer, FrameError};
+pub use inbound::Inbound;
+pub use outbound::Outbound;
 pub use signal::{PidOrName, Signal, SignalError, Target};
 
 /// How deep a term from a peer may nest: tuples, lists, maps, funs and records in each other.

@@ -18,15 +18,26 @@ mod encode;
 mod tests;
 
 pub use decode::decode;
+pub(super) use decode::decode_listed;
+pub(super) use encode::{Body, finish};
 pub use encode::{encode, encode_send_head};
 
 use std::fmt;
 
-use super::DecodeError;
+use super::{DecodeError, FragmentError};
 use crate::term::{Atom, Destination, Pid, Reference, Term};
 
 /// First byte of a frame that uses neither atom tables nor fragments.
 const PASS_THROUGH: u8 = 112;
+
+/// Second byte, after 131, of a frame that begins with a list of atoms.
+pub(super) const WITH_ATOMS: u8 = 68;
+
+/// Second byte, after 131, of the first fragment of a message.
+pub(super) const FIRST_FRAGMENT: u8 = 69;
+
+/// Second byte, after 131, of another fragment.
+pub(super) const FRAGMENT: u8 = 70;
 
 /// Numbers of signals, by their names in the documents.
 mod op {
@@ -150,6 +161,25 @@ pub enum Signal {
     },
 }
 
+impl Signal {
+    /// The process it comes from. A `DOWN` of a name comes from who had it, which isn't told.
+    pub fn sender(&self) -> Option<&Pid> {
+        match self {
+            Self::Send { from, .. } => from.as_ref(),
+            Self::MonitorExit { from: PidOrName::Pid(from), .. }
+            | Self::Link { from, .. }
+            | Self::Unlink { from, .. }
+            | Self::UnlinkAck { from, .. }
+            | Self::Exit { from, .. }
+            | Self::Exit2 { from, .. }
+            | Self::Monitor { from, .. }
+            | Self::Demonitor { from, .. }
+            | Self::SpawnRequest { from, .. } => Some(from),
+            Self::MonitorExit { .. } | Self::GroupLeader { .. } | Self::SpawnReply { .. } => None,
+        }
+    }
+}
+
 /// Where a message goes on the node that gets it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
@@ -222,11 +252,19 @@ impl From<&PidOrName> for Term {
 #[non_exhaustive]
 pub enum SignalError {
     /// The frame is of another kind than was agreed on, or none at all.
-    #[error("a frame begins with {} instead of 112", Bytes(first))]
+    #[error("a frame begins with {} instead of {expected}", Bytes(first))]
     WrongKind {
         /// Its first two bytes, as far as there are any.
         first: [Option<u8>; 2],
+        /// What was agreed on: 112, or 68 after 131.
+        expected: u8,
     },
+    /// What stands before the control tuple can't be decoded.
+    #[error("bad head of a frame")]
+    Head(#[source] DecodeError),
+    /// Fragments don't make a message.
+    #[error(transparent)]
+    Fragment(#[from] FragmentError),
     /// The control tuple can't be decoded.
     #[error("bad control message")]
     Control(#[source] DecodeError),

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Cast(Cast),
     /// Calls a function on a node, as `erpc:call/4`, and prints its result as an Erlang term
     Rpc(Rpc),
+    /// Shows what is broadcast on a topic of a Phoenix.PubSub, or broadcasts on it
+    Pubsub(Pubsub),
 }
 
 #[derive(Debug, Group)]
@@ -120,6 +122,9 @@ pub(crate) struct Access {
     /// The port of EPMD, on all hosts
     #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
     pub(crate) epmd_port: u16,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(crate) tls: crate::tls::TlsArgs,
 }
 
 #[derive(Debug, Group)]
@@ -217,6 +222,23 @@ pub(crate) struct Guest {
     pub(crate) access: Access,
 }
 
+#[derive(Debug, Group)]
+#[command(after_help = PUBSUB_HELP)]
+pub(crate) struct Pubsub {
+    /// A node of the cluster that has the pubsub; the others are found through it
+    pub(crate) node: NodeName,
+    /// The pubsub's name as Elixir writes it: `MyApp.PubSub`, or `:my_pubsub`
+    #[arg(value_name = "NAME")]
+    pub(crate) pubsub: String,
+    /// The topic, a text
+    pub(crate) topic: String,
+    /// Broadcast this once, in Erlang syntax, to all nodes, and end
+    #[arg(long, value_name = "TERM")]
+    pub(crate) publish: Option<Term>,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
 /// An atom, with or without quotes.
 fn atom(text: &str) -> Result<Atom, String> {
     if text.starts_with('\'') {
@@ -243,6 +265,8 @@ impl Access {
             (None, None) => Cookie::find()?,
         };
         let config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        #[cfg(feature = "tls")]
+        let config = self.tls.apply(config)?;
         Ok(if self.hidden { config.hidden() } else { config })
     }
 }
@@ -319,6 +343,15 @@ changed anything; of get an array of {node, value}, of all one of {key, node, va
 A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
 
 Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";
+
+const PUBSUB_HELP: &str = "\
+Prints each message as an Erlang term, one a line, until SIGINT or SIGTERM. What a channel broadcasts is
+the map that its struct is, #{'__struct__' => 'Elixir.Phoenix.Socket.Broadcast', ...}.
+
+With --publish nothing is printed; it ends when all nodes that have the pubsub have got the message. An
+Elixir string is a binary here: --publish '{user_left, <<\"ann\">>}'.
+
+Exit code: 0 after a signal, or when the message was sent; 2 when NODE can't be reached or hasn't the pubsub.";
 
 #[cfg(test)]
 mod tests {

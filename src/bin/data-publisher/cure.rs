@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use data_publisher::epmd::EpmdError;
 use data_publisher::gen_server::CallError;
-use data_publisher::node::{ConnectError, CookieError, HandshakeError, StartError};
+use data_publisher::node::{ConnectError, CookieError, HandshakeError, StartError, TlsError};
 use data_publisher::rpc::RpcError;
 
 /// The error, its causes, and the cure where we know one; all on one line.
@@ -119,7 +119,23 @@ fn of_connect(error: &ConnectError) -> Option<String> {
             // The others say it themselves.
             _ => return None,
         },
+        ConnectError::Tls { source, .. } => match source {
+            TlsError::UnknownCa => {
+                "Give the CA's certificate with --tls-cacertfile, or the node one signed by it"
+                    .to_owned()
+            }
+            TlsError::WrongName { .. } => {
+                "A node's certificate needs the host part of its name as subjectAltName".to_owned()
+            }
+            TlsError::NotTls | TlsError::NoAnswer => {
+                "Leave the --tls options out to connect without TLS".to_owned()
+            }
+            _ => return None,
+        },
         ConnectError::Handshake { source, .. } => match &**source {
+            HandshakeError::SpeaksTls => {
+                "Give --tls-certfile and --tls-cacertfile, or --tls-optfile".to_owned()
+            }
             HandshakeError::Closed { .. } => {
                 "Is it an Erlang node that listens there? If so, its log says why it closed"
                     .to_owned()

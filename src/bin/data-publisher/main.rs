@@ -5,6 +5,8 @@ mod args;
 mod commands;
 mod cure;
 mod output;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::process::ExitCode;
 

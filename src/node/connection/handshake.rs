@@ -28,14 +28,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use subtle::ConstantTimeEq as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use self::message::MAX_FRAME;
+pub(crate) use self::message::{Carrier, Lengths, MAX_FRAME};
 use self::message::{
     Status, malformed, name_message, read_ack, read_challenge, read_frame, read_name, read_reply,
     read_status, reply_message, write_frame,
 };
 use crate::node::Cookie;
+use crate::node::tls::TlsError;
 use crate::term::{Creation, NodeName};
 use crate::wire::Flags;
 
@@ -98,7 +98,7 @@ pub(crate) async fn dial<S>(
     peer: &NodeName,
 ) -> Result<Peer, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     write_frame(&mut stream, Step::Name, &name_message(us, None)).await?;
     match read_status(&mut stream).await? {
@@ -146,7 +146,7 @@ where
 /// those of the stream.
 pub(crate) async fn receive_name<S>(mut stream: S, us: &Us) -> Result<Offer<'_, S>, HandshakeError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     let frame = read_frame(&mut stream, Step::Name).await?;
     let peer = read_name(&frame)?;
@@ -194,7 +194,7 @@ pub(crate) enum Refusal {
     NotAllowed,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Offer<'a, S> {
+impl<'a, S: Carrier> Offer<'a, S> {
     /// Who the peer says it is.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
@@ -250,7 +250,7 @@ pub(crate) struct Admitted<'a, S> {
     peer: Peer,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Admitted<'_, S> {
+impl<S: Carrier> Admitted<'_, S> {
     /// Has the peer prove that it knows the cookie.
     ///
     /// # Errors
@@ -279,7 +279,7 @@ pub(crate) struct Authenticated<S> {
     proof: [u8; 16],
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Authenticated<S> {
+impl<S: Carrier> Authenticated<S> {
     /// Who the peer is.
     #[cfg(test)]
     pub(crate) fn peer(&self) -> &Peer {
@@ -374,6 +374,12 @@ pub enum HandshakeError {
         /// How many may be.
         most: usize,
     },
+    /// It didn't come to a handshake: there is no TLS connection.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// The peer speaks TLS, and we don't.
+    #[error("the peer speaks TLS and this node doesn't; give both nodes the same -proto_dist")]
+    SpeaksTls,
     /// The name of the peer isn't `name@host`.
     #[error("a node that connected is called {name:?}, which isn't name@host")]
     BadName {

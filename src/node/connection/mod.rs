@@ -8,6 +8,7 @@ pub(super) mod handshake;
 mod queue;
 mod reader;
 pub(super) mod setup;
+pub(super) mod socket;
 pub(super) mod table;
 mod tick;
 mod writer;
@@ -18,14 +19,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use queue::{Marks, Push, Queue};
 
+use self::socket::Socket;
+use super::config::Limits;
 use super::router::Router;
 use crate::term::{Creation, NodeName, Pid, Term};
-use crate::wire::signal::{self, Signal, Target};
+use crate::wire::signal::{Signal, Target};
 use crate::wire::{EncodeError, Flags};
 
 /// Tells one connection from the next; never used twice in one start of a node.
@@ -43,8 +45,8 @@ pub struct Connection {
     /// Ends the reader and the writer. Each ends the other, even by a panic: a socket nobody reads
     /// freezes the peer.
     cancel: CancellationToken,
-    /// Bytes received and not yet handled.
-    unhandled: AtomicUsize,
+    /// Bytes received and not yet handled: of messages up to the soft mark, and of larger ones.
+    unhandled: [AtomicUsize; 2],
     /// When the peer was last heard, in milliseconds since `born`.
     heard: AtomicU64,
     born: Instant,
@@ -66,7 +68,7 @@ impl Connection {
             queue,
             closed: AtomicBool::new(false),
             cancel: CancellationToken::new(),
-            unhandled: AtomicUsize::new(0),
+            unhandled: Default::default(),
             heard: AtomicU64::new(0),
             born: Instant::now(),
         }
@@ -101,19 +103,28 @@ impl Connection {
         self.cancel.cancelled().await;
     }
 
+    /// What both ends agreed on.
+    pub fn flags(&self) -> Flags {
+        self.flags
+    }
+
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
     }
 
     /// Queues a message for a process over there. The payload is `131` and a term.
     pub(crate) fn push_send(&self, from: &Pid, to: &Target, payload: &Bytes) -> Push {
-        self.queue
-            .push(payload, |out| signal::encode_send_head(from, to, payload.len(), self.flags, out))
+        self.queue.push_message(from, to, payload)
     }
 
     /// Queues any other signal.
     pub(crate) fn push_signal(&self, signal: &Signal) -> Push {
-        self.queue.push(&Bytes::new(), |out| signal::encode(signal, self.flags, out))
+        self.queue.push_signal(signal.sender(), signal)
+    }
+
+    /// Queues a `DOWN` of who was monitored by name, in order with what that process has sent.
+    pub(crate) fn push_down_of(&self, ended: &Pid, down: &Signal) -> Push {
+        self.queue.push_signal(Some(ended), down)
     }
 
     /// Marks the connection closed and ends its tasks. `false` if that was done before.
@@ -126,6 +137,11 @@ impl Connection {
             self.cancel.cancel();
         }
         first
+    }
+
+    fn unhandled(&self, large: bool) -> &AtomicUsize {
+        let [small, huge] = &self.unhandled;
+        if large { huge } else { small }
     }
 
     /// The peer was heard: data or a tick.
@@ -151,21 +167,34 @@ impl fmt::Debug for Connection {
 pub(crate) struct Credit {
     connection: Arc<Connection>,
     bytes: usize,
+    large: bool,
 }
 
 impl Credit {
-    /// Takes the bytes; `None` when too many are unhandled already. A lone message may be of any
-    /// size.
-    pub(crate) fn take(connection: &Arc<Connection>, bytes: usize, limit: usize) -> Option<Self> {
-        let before = connection.unhandled.fetch_add(bytes, Ordering::Relaxed);
-        let credit = Self { connection: connection.clone(), bytes };
+    /// Takes the bytes; `None` when too many are unhandled already. Large messages have a bound of
+    /// their own, of which one alone may be as large as it likes: a large one that waits must not make
+    /// the next small one too much.
+    pub(crate) fn take(
+        connection: &Arc<Connection>,
+        bytes: usize,
+        limits: &Limits,
+    ) -> Option<Self> {
+        let large = bytes > limits.soft_mark;
+        let limit = if large { limits.unhandled_large } else { limits.unhandled };
+        let before = connection.unhandled(large).fetch_add(bytes, Ordering::Relaxed);
+        let credit = Self { connection: connection.clone(), bytes, large };
         (before == 0 || before + bytes <= limit).then_some(credit)
+    }
+
+    /// How many bytes are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.connection.unhandled.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.connection.unhandled(self.large).fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -232,7 +261,7 @@ pub(crate) fn encode_payload(message: &Term) -> Result<Bytes, EncodeError> {
 
 /// Starts the two tasks of a connection. They end when it is closed, and close it when the socket
 /// fails, the peer falls silent or sends nonsense.
-fn start(router: &Arc<Router>, connection: &Arc<Connection>, socket: TcpStream) {
+fn start(router: &Arc<Router>, connection: &Arc<Connection>, socket: Socket) {
     let (read, write) = socket.into_split();
     tokio::spawn(reader::run(router.clone(), connection.clone(), read));
     tokio::spawn(writer::run(router.clone(), connection.clone(), write));

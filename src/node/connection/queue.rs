@@ -1,22 +1,26 @@
 //! The send half of a connection: frames waiting for the socket.
 //!
-//! Frames leave in the order they were queued, and none is ever left out: when a peer reads too
+//! Frames leave in the order they were queued, but for large messages, which are cut into fragments
+//! and let others pass: those of the same process wait for it. None is ever left out: when a peer reads too
 //! slowly the queue passes its hard mark and *fails*. Nothing enters a failed queue; the writer sees
 //! it and closes the connection, so that both sides start over from `discover` instead of living
 //! with a gap nobody sees. Pushing never waits and never closes anything itself, so it may be done
 //! under any lock.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::DownReason;
-use crate::wire::EncodeError;
+use crate::term::Pid;
+use crate::wire::outbound::{FRAGMENT_HEAD, FRAGMENT_SIZE, Order, Outbound, fragment_head};
+use crate::wire::signal::{Signal, Target};
+use crate::wire::{EncodeError, Flags};
 
 /// From this size on a payload is queued as it is, shared by all peers it goes to; a smaller one is
 /// copied behind its head, so that many of them leave in one piece.
@@ -46,20 +50,52 @@ pub(crate) struct Marks {
     pub(crate) all: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    chunks: VecDeque<Bytes>,
+    outbound: Outbound,
+    /// What leaves next, then `tail`.
+    chunks: VecDeque<Chunk>,
     tail: Vec<u8>,
+    /// Messages in fragments whose turn has come; they take turns with each other and with `chunks`.
+    active: VecDeque<Stream>,
+    /// What was sent by those whose message in fragments hasn't left: it leaves after that, for the
+    /// signals of one process stay in order.
+    behind: FxHashMap<Pid, VecDeque<Chunk>>,
     /// Bytes not yet accepted by the socket, those the writer holds included.
     bytes: usize,
-    /// Bytes the socket has accepted since the connection is up.
-    written: u64,
-    /// Where in the stream the messages above the soft mark begin and end, those that aren't
-    /// written. They don't count against the hard mark: a snapshot is one message, and a scope
-    /// whose snapshot sheds its peer never syncs.
-    large: VecDeque<Range<u64>>,
+    /// Those of messages above the soft mark which the writer doesn't hold yet. They don't count
+    /// against the hard mark: a snapshot is one message, and a scope whose snapshot sheds its peer
+    /// never syncs.
+    large: usize,
     failed: Option<DownReason>,
     finishing: bool,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Bytes {
+        bytes: Bytes,
+        /// Whether a frame ends with it; no other frame may come between a frame's chunks.
+        ends: bool,
+        /// Counted in `large`.
+        large: bool,
+    },
+    Stream(Stream),
+}
+
+/// A message that leaves in fragments.
+#[derive(Debug)]
+struct Stream {
+    from: Pid,
+    sequence: u64,
+    /// The number of the next fragment; the last has 1.
+    fragment: u64,
+    /// What stands before the payload in the next one.
+    head: Bytes,
+    /// What is left of the payload.
+    payload: Bytes,
+    /// Counted in `large`.
+    large: bool,
 }
 
 /// Whether a frame was queued.
@@ -83,44 +119,117 @@ pub(crate) enum Work {
 }
 
 impl Queue {
-    pub(crate) fn new(marks: Marks, all: Arc<AtomicUsize>) -> Self {
-        Self { state: Mutex::default(), work: Notify::new(), room: Notify::new(), marks, all }
+    pub(crate) fn new(marks: Marks, all: Arc<AtomicUsize>, flags: Flags) -> Self {
+        let state = Mutex::new(State::new(Outbound::new(flags)));
+        Self { state, work: Notify::new(), room: Notify::new(), marks, all }
     }
 
-    /// Queues one frame: what `write_head` appends, then the payload. An error of `write_head` must
-    /// leave nothing behind.
-    pub(crate) fn push(
+    /// Queues a message. The payload is `131` and a term.
+    pub(crate) fn push_message(&self, from: &Pid, to: &Target, payload: &Bytes) -> Push {
+        let state = &mut *self.state();
+        let payload = payload.slice(state.outbound.payload_start().min(payload.len())..);
+        if state.outbound.cuts(payload.len()) {
+            return self.push_cut(state, from, to, payload);
+        }
+        self.push(state, Some(from), &payload, |outbound, order, out| {
+            outbound.send_head(from, to, payload.len(), order, out)
+        })
+    }
+
+    /// Queues any other signal of a process; of none that has sent anything if `from` is `None`.
+    pub(crate) fn push_signal(&self, from: Option<&Pid>, signal: &Signal) -> Push {
+        self.push(&mut self.state(), from, &Bytes::new(), |outbound, order, out| {
+            outbound.signal(signal, order, out)
+        })
+    }
+
+    /// Queues one frame: what `write` appends, then the payload. An error of `write` must leave nothing
+    /// behind.
+    fn push(
         &self,
+        state: &mut State,
+        from: Option<&Pid>,
         payload: &Bytes,
-        write_head: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+        write: impl FnOnce(&mut Outbound, Order, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Push {
-        let mut state = self.state();
         if state.failed.is_some() || state.finishing {
             return Push::Failed;
         }
+        if let Some(behind) = from.and_then(|from| state.behind.get_mut(from)) {
+            let mut frame = Vec::new();
+            if let Err(error) = write(&mut state.outbound, Order::Late, &mut frame) {
+                log::error!("not sent: {error}");
+                return Push::Refused;
+            }
+            frame.extend_from_slice(payload);
+            let added = frame.len();
+            behind.push_back(Chunk::Bytes { bytes: frame.into(), ends: true, large: false });
+            return self.pushed(state, added, false);
+        }
         let before = state.tail.len();
-        if let Err(error) = write_head(&mut state.tail) {
+        if let Err(error) = write(&mut state.outbound, Order::Kept, &mut state.tail) {
             log::error!("not sent: {error}");
             return Push::Refused;
         }
         let added = state.tail.len() - before + payload.len();
+        let large = added > self.marks.soft;
         if payload.len() < SHARED_FROM {
             state.tail.extend_from_slice(payload);
         } else {
-            let tail = std::mem::take(&mut state.tail);
-            state.chunks.push_back(tail.into());
-            state.chunks.push_back(payload.clone());
+            state.flush_tail(false);
+            // In pieces, or the writer would hold all of it at once.
+            let mut rest = payload.clone();
+            while !rest.is_empty() {
+                let bytes = rest.split_to(rest.len().min(BATCH));
+                state.large += if large { bytes.len() } else { 0 };
+                let ends = rest.is_empty();
+                state.chunks.push_back(Chunk::Bytes { bytes, ends, large });
+            }
         }
-        state.bytes += added;
-        let all = self.all.fetch_add(added, Ordering::Relaxed) + added;
-        if added > self.marks.soft {
-            let end = state.written + state.bytes as u64;
-            state.large.push_back(end - added as u64..end);
-        } else if state.counted() > self.marks.hard {
-            self.fail_locked(&mut state, DownReason::Slow);
+        self.pushed(state, added, large)
+    }
+
+    fn push_cut(&self, state: &mut State, from: &Pid, to: &Target, payload: Bytes) -> Push {
+        if state.failed.is_some() || state.finishing {
             return Push::Failed;
         }
-        drop(state);
+        let cut = match state.outbound.cut(from, to, payload.len()) {
+            Ok(cut) => cut,
+            Err(error) => {
+                log::error!("not sent: {error}");
+                return Push::Refused;
+            }
+        };
+        let added = cut.head.len() + payload.len() + (cut.fragments as usize - 1) * FRAGMENT_HEAD;
+        let large = added > self.marks.soft;
+        state.large += if large { added } else { 0 };
+        let stream = Chunk::Stream(Stream {
+            from: from.clone(),
+            sequence: cut.sequence,
+            fragment: cut.fragments,
+            head: cut.head.into(),
+            payload,
+            large,
+        });
+        match state.behind.get_mut(from) {
+            Some(behind) => behind.push_back(stream),
+            None => {
+                state.flush_tail(true);
+                state.behind.insert(from.clone(), VecDeque::new());
+                state.chunks.push_back(stream);
+            }
+        }
+        self.pushed(state, added, large)
+    }
+
+    /// So many bytes have been queued.
+    fn pushed(&self, state: &mut State, added: usize, large: bool) -> Push {
+        state.bytes += added;
+        let all = self.all.fetch_add(added, Ordering::Relaxed) + added;
+        if !large && state.bytes - state.large > self.marks.hard {
+            self.fail_locked(state, DownReason::Slow);
+            return Push::Failed;
+        }
         self.work.notify_one();
         if all > self.marks.all { Push::NodeFull } else { Push::Queued }
     }
@@ -194,10 +303,6 @@ impl Queue {
             return;
         }
         state.bytes -= bytes;
-        state.written += bytes as u64;
-        while state.large.front().is_some_and(|large| large.end <= state.written) {
-            state.large.pop_front();
-        }
         self.all.fetch_sub(bytes, Ordering::Relaxed);
         if state.bytes <= self.marks.soft {
             drop(state);
@@ -210,19 +315,7 @@ impl Queue {
         if let Some(reason) = &state.failed {
             return Some(Work::Failed(reason.clone()));
         }
-        if !state.tail.is_empty() {
-            let tail = std::mem::take(&mut state.tail);
-            state.chunks.push_back(tail.into());
-        }
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(chunk) = state.chunks.front() {
-            if bytes > 0 && bytes + chunk.len() > BATCH {
-                break;
-            }
-            bytes += chunk.len();
-            batch.extend(state.chunks.pop_front());
-        }
+        let (batch, bytes) = state.next_batch();
         match (bytes, state.finishing) {
             (0, false) => None,
             (0, true) => Some(Work::Finished),
@@ -235,7 +328,7 @@ impl Queue {
             return;
         }
         self.all.fetch_sub(state.bytes, Ordering::Relaxed);
-        *state = State { failed: Some(reason), ..State::default() };
+        *state = State { failed: Some(reason), ..State::new(Outbound::new(Flags::default())) };
         self.work.notify_one();
         self.room.notify_waiters();
     }
@@ -246,11 +339,89 @@ impl Queue {
 }
 
 impl State {
-    /// The bytes that count against the hard mark.
-    fn counted(&self) -> usize {
-        let large: u64 =
-            self.large.iter().map(|large| large.end - large.start.max(self.written)).sum();
-        self.bytes - large as usize
+    fn new(outbound: Outbound) -> Self {
+        Self {
+            outbound,
+            chunks: VecDeque::new(),
+            tail: Vec::new(),
+            active: VecDeque::new(),
+            behind: FxHashMap::default(),
+            bytes: 0,
+            large: 0,
+            failed: None,
+            finishing: false,
+        }
+    }
+
+    /// `ends`: whether the tail's last frame is complete.
+    fn flush_tail(&mut self, ends: bool) {
+        if !self.tail.is_empty() {
+            let bytes = std::mem::take(&mut self.tail).into();
+            self.chunks.push_back(Chunk::Bytes { bytes, ends, large: false });
+        }
+    }
+
+    /// What to write next, and how many bytes that is: whole frames up to a batch, then one fragment.
+    fn next_batch(&mut self) -> (Vec<Bytes>, usize) {
+        self.flush_tail(true);
+        let (mut batch, mut sum, mut between) = (Vec::new(), 0, true);
+        // A fragment goes between frames only.
+        while let Some(chunk) = self.chunks.pop_front() {
+            match chunk {
+                Chunk::Bytes { ref bytes, .. }
+                    if sum > 0
+                        && sum + bytes.len() > BATCH
+                        && (between || self.active.is_empty()) =>
+                {
+                    self.chunks.push_front(chunk);
+                    break;
+                }
+                Chunk::Bytes { bytes, ends, large } => {
+                    sum += bytes.len();
+                    self.large -= if large { bytes.len() } else { 0 };
+                    between = ends;
+                    batch.push(bytes);
+                }
+                Chunk::Stream(stream) => self.active.push_back(stream),
+            }
+        }
+        if let Some(mut stream) = self.active.pop_front() {
+            let fragment = stream.next_fragment();
+            let bytes: usize = fragment.iter().map(Bytes::len).sum();
+            sum += bytes;
+            self.large -= if stream.large { bytes } else { 0 };
+            batch.extend(fragment);
+            if stream.fragment > 0 {
+                self.active.push_back(stream);
+            } else {
+                self.release(&stream.from);
+            }
+        }
+        (batch, sum)
+    }
+
+    /// A message in fragments has left, all of it: what its sender sent since then may go.
+    fn release(&mut self, from: &Pid) {
+        let Some(behind) = self.behind.get_mut(from) else { return };
+        while let Some(chunk) = behind.pop_front() {
+            let cut = matches!(chunk, Chunk::Stream(_));
+            self.chunks.push_back(chunk);
+            if cut {
+                return;
+            }
+        }
+        self.behind.remove(from);
+    }
+}
+
+impl Stream {
+    /// The bytes of the next fragment; with `fragment` 0 it was the last.
+    fn next_fragment(&mut self) -> [Bytes; 2] {
+        let payload = self.payload.split_to(self.payload.len().min(FRAGMENT_SIZE));
+        self.fragment -= 1;
+        let next = self.payload.len().min(FRAGMENT_SIZE);
+        let next = Bytes::copy_from_slice(&fragment_head(self.sequence, self.fragment, next));
+        [std::mem::replace(&mut self.head, next), payload]
     }
 }
 
@@ -265,37 +436,174 @@ impl Drop for Queue {
 mod tests {
     use super::*;
 
+    use crate::atom;
+    use crate::term::{Creation, NodeName, Term};
+    use crate::wire::{Deframer, FragmentLimits, Inbound};
+
+    const CUTS: Flags = Flags::OFFERED;
+
     fn queue(all: &Arc<AtomicUsize>) -> Queue {
-        Queue::new(Marks { soft: 100, hard: 1000, all: 10_000 }, all.clone())
+        Queue::new(Marks { soft: 100, hard: 1000, all: 10_000 }, all.clone(), Flags::REQUIRED)
     }
 
+    fn wide_queue() -> Queue {
+        let marks = Marks { soft: 1 << 20, hard: 1 << 24, all: 1 << 28 };
+        Queue::new(marks, Arc::default(), CUTS)
+    }
+
+    fn pid(id: u32) -> Pid {
+        Pid { node: NodeName::new("a@b").unwrap(), id, serial: 0, creation: Creation(4) }
+    }
+
+    /// Queues `bytes` bytes.
     fn push(queue: &Queue, bytes: usize) -> Push {
-        queue.push(&Bytes::from(vec![7; bytes]), |_| Ok(()))
+        let payload = Bytes::from(vec![7; bytes]);
+        let mut state = queue.state();
+        queue.push(&mut state, None, &payload, |_, _, _| Ok(()))
     }
 
-    #[tokio::test]
-    async fn frames_leave_in_the_order_they_were_queued() {
-        let all = Arc::default();
-        let queue = Queue::new(Marks { soft: 1 << 20, hard: 1 << 24, all: 1 << 28 }, all);
+    fn send(queue: &Queue, from: u32, message: &Term) {
+        let mut payload = Vec::new();
+        crate::wire::encode(message, &mut payload).unwrap();
+        assert_eq!(queue.push_message(&pid(from), &pid(9).into(), &payload.into()), Push::Queued);
+    }
+
+    /// Writes all there is, batch by batch; gives the messages as the peer reads them.
+    fn sent(queue: &Queue) -> Vec<(u32, Term)> {
+        let mut deframer = Deframer::new(1 << 28);
+        let limits = FragmentLimits { sequences: 64, bytes: 1 << 28, message: 1 << 28 };
+        let mut inbound = Inbound::new(CUTS, limits);
+        let mut messages = Vec::new();
+        while let Some(Work::Write(batch)) = queue.take() {
+            for bytes in batch {
+                deframer.buffer().extend_from_slice(&bytes);
+                queue.written(bytes.len());
+            }
+            while let Some(frame) = deframer.next_frame().unwrap() {
+                if let Some((signal, _)) = inbound.frame(&frame).unwrap() {
+                    let Signal::Send { from: Some(from), message, .. } = signal else {
+                        panic!("{signal:?}")
+                    };
+                    messages.push((from.id, message));
+                }
+            }
+        }
+        assert_eq!(queue.bytes(), 0);
+        let state = queue.state();
+        assert_eq!((state.large, state.behind.len(), state.active.len()), (0, 0, 0));
+        drop(state);
+        messages
+    }
+
+    fn binary(bytes: usize) -> Term {
+        Term::binary_of(vec![5; bytes])
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_they_were_queued() {
+        let queue = wide_queue();
         let mut expected = Vec::new();
-        for (i, len) in [10, SHARED_FROM, 3, SHARED_FROM + 1, 5].into_iter().enumerate() {
-            let payload = Bytes::from(vec![i as u8; len]);
-            let head = |out: &mut Vec<u8>| {
-                out.push(99);
-                Ok(())
-            };
-            assert_eq!(queue.push(&payload, head), Push::Queued);
-            expected.push(99);
-            expected.extend_from_slice(&payload);
+        for bytes in [10, SHARED_FROM, 3, SHARED_FROM + 1, 5, FRAGMENT_SIZE - 8] {
+            send(&queue, 1, &binary(bytes));
+            expected.push((1, binary(bytes)));
         }
-        queue.finish();
-        let mut written = Vec::new();
-        while let Work::Write(batch) = queue.work().await {
-            let bytes = batch.iter().map(Bytes::len).sum();
-            written.extend(batch.concat());
-            queue.written(bytes);
+        assert_eq!(sent(&queue), expected);
+    }
+
+    #[test]
+    fn a_large_message_lets_those_of_others_pass_and_none_of_its_sender() {
+        let queue = wide_queue();
+        let large = binary(20 * FRAGMENT_SIZE + 1);
+        send(&queue, 1, &atom!("before").into());
+        send(&queue, 1, &large);
+        send(&queue, 1, &atom!("behind").into());
+        send(&queue, 2, &atom!("passes").into());
+        send(&queue, 1, &large);
+        send(&queue, 1, &atom!("last").into());
+        let expected = [
+            (1, atom!("before").into()),
+            (2, atom!("passes").into()),
+            (1, large.clone()),
+            (1, atom!("behind").into()),
+            (1, large),
+            (1, atom!("last").into()),
+        ];
+        assert_eq!(sent(&queue), expected);
+    }
+
+    #[test]
+    fn large_messages_take_turns() {
+        let queue = wide_queue();
+        send(&queue, 1, &binary(9 * FRAGMENT_SIZE));
+        send(&queue, 2, &binary(2 * FRAGMENT_SIZE));
+        let order: Vec<_> = sent(&queue).into_iter().map(|(from, _)| from).collect();
+        assert_eq!(order, [2, 1]);
+    }
+
+    #[test]
+    fn a_batch_is_small_whatever_waits() {
+        for flags in [CUTS, Flags::REQUIRED] {
+            let marks = Marks { soft: 1 << 20, hard: 1 << 24, all: 1 << 30 };
+            let queue = Queue::new(marks, Arc::default(), flags);
+            for from in 0..3 {
+                send(&queue, from, &binary(8 << 20));
+                send(&queue, from, &binary(10));
+            }
+            while let Some(Work::Write(batch)) = queue.take() {
+                let bytes = batch.iter().map(Bytes::len).sum();
+                assert!(bytes <= 3 * BATCH + 1024, "{bytes}");
+                queue.written(bytes);
+            }
+            assert_eq!(queue.bytes(), 0);
         }
-        assert_eq!(written, expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_one_process_sends_arrives_in_order(
+            sends in proptest::collection::vec((0..4_u32, 0..40_usize), 1..60),
+            written_between in 0..3_usize,
+        ) {
+            let queue = wide_queue();
+            let mut all = Vec::new();
+            let mut expected: FxHashMap<u32, Vec<Term>> = FxHashMap::default();
+            let mut pending = Vec::new();
+            for (number, (from, size)) in sends.into_iter().enumerate() {
+                let bytes = size * size * 200;
+                let message = crate::tuple![number as i64, binary(bytes)];
+                send(&queue, from, &message);
+                expected.entry(from).or_default().push(message);
+                for _ in 0..written_between {
+                    if let Some(Work::Write(batch)) = queue.take() {
+                        pending.extend(batch);
+                    }
+                }
+            }
+            while let Some(Work::Write(batch)) = queue.take() {
+                pending.extend(batch);
+            }
+            let mut deframer = Deframer::new(1 << 28);
+            let limits = FragmentLimits { sequences: 64, bytes: 1 << 28, message: 1 << 28 };
+            let mut inbound = Inbound::new(CUTS, limits);
+            for bytes in pending {
+                queue.written(bytes.len());
+                deframer.buffer().extend_from_slice(&bytes);
+            }
+            while let Some(frame) = deframer.next_frame().unwrap() {
+                if let Some((signal, _)) = inbound.frame(&frame).unwrap() {
+                    all.push(signal);
+                }
+            }
+            let mut arrived: FxHashMap<u32, Vec<Term>> = FxHashMap::default();
+            for signal in all {
+                let Signal::Send { from: Some(from), message, .. } = signal else {
+                    panic!("{signal:?}")
+                };
+                arrived.entry(from.id).or_default().push(message);
+            }
+            proptest::prop_assert_eq!(arrived, expected);
+            proptest::prop_assert_eq!(queue.bytes(), 0);
+        }
     }
 
     #[tokio::test]
@@ -322,23 +630,27 @@ mod tests {
         assert_eq!(queue.failure().await, DownReason::Slow);
     }
 
-    #[tokio::test]
-    async fn messages_above_the_soft_mark_do_not_shed_the_peer() {
-        let all = Arc::default();
-        let queue = queue(&all);
-        for _ in 0..3 {
-            assert_eq!(push(&queue, 2000), Push::Queued);
-            assert_eq!(push(&queue, 90), Push::Queued);
+    #[test]
+    fn messages_above_the_soft_mark_do_not_shed_the_peer() {
+        let marks = Marks { soft: 1000, hard: 200_000, all: 1 << 30 };
+        for flags in [CUTS, Flags::REQUIRED] {
+            let queue = Queue::new(marks, Arc::default(), flags);
+            for from in 0..3 {
+                send(&queue, from, &binary(500_000));
+                assert_eq!(push(&queue, 900), Push::Queued);
+            }
+            // Nor does the rest of one that is being written.
+            for _ in 0..3 {
+                let Some(Work::Write(batch)) = queue.take() else { panic!("nothing to write") };
+                queue.written(10);
+                assert_eq!(push(&queue, 900), Push::Queued);
+                queue.written(batch.iter().map(Bytes::len).sum::<usize>() - 10);
+            }
+            for _ in 0..210 {
+                assert_eq!(push(&queue, 900), Push::Queued);
+            }
+            assert!((0..20).any(|_| push(&queue, 900) == Push::Failed));
         }
-        // Nor does the rest of one that is being written.
-        let Work::Write(_) = queue.work().await else { panic!("nothing to write") };
-        queue.written(500);
-        assert_eq!(push(&queue, 90), Push::Queued);
-        queue.written(1500 + 90 + 2000);
-        for _ in 0..8 {
-            assert_eq!(push(&queue, 90), Push::Queued);
-        }
-        assert_eq!(push(&queue, 90), Push::Failed);
     }
 
     #[test]

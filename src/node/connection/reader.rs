@@ -6,18 +6,14 @@
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 
+use super::socket::ReadHalf;
 use super::{Connection, DownReason};
 use crate::node::router::Router;
-use crate::wire::{Deframer, signal};
+use crate::wire::{Deframer, FragmentLimits, Inbound};
 
 /// Reads until the connection is closed, by either end.
-pub(super) async fn run(
-    router: Arc<Router>,
-    connection: Arc<Connection>,
-    mut socket: OwnedReadHalf,
-) {
+pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: ReadHalf) {
     let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
         () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
@@ -29,9 +25,18 @@ pub(super) async fn run(
 async fn read(
     router: &Arc<Router>,
     connection: &Arc<Connection>,
-    socket: &mut OwnedReadHalf,
+    socket: &mut ReadHalf,
 ) -> DownReason {
-    let mut deframer = Deframer::new(router.limits().message);
+    let limits = router.limits();
+    let mut deframer = Deframer::new(limits.message);
+    let mut inbound = Inbound::new(
+        connection.flags(),
+        FragmentLimits {
+            sequences: limits.fragmented,
+            bytes: limits.fragment_bytes,
+            message: limits.message,
+        },
+    );
     loop {
         match socket.read_buf(deframer.buffer()).await {
             Ok(0) => return DownReason::ConnectionClosed,
@@ -50,9 +55,11 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            let handled = signal::decode(&frame)
-                .map_err(|error| bad_frame(&error))
-                .and_then(|signal| router.receive(connection, signal, frame.len()));
+            let handled = match inbound.frame(&frame) {
+                Ok(Some((signal, bytes))) => router.receive(connection, signal, bytes),
+                Ok(None) => Ok(()),
+                Err(error) => Err(bad_frame(&error)),
+            };
             if let Err(reason) = handled {
                 return reason;
             }

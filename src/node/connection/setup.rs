@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handshake::{self, Admission, HandshakeError, Offer, Peer, Refusal, Us};
+use super::socket::{Socket, Transport};
 use super::table::{Attempt, Claim, Failed, Knock, Outcome};
 use super::{Connection, start};
 use crate::epmd::Epmd;
@@ -16,6 +17,7 @@ use crate::node::ConnectError;
 use crate::node::config::Visibility;
 use crate::node::cookie::Cookie;
 use crate::node::router::Router;
+use crate::node::tls::TlsError;
 use crate::term::NodeName;
 use crate::wire::Flags;
 
@@ -25,6 +27,7 @@ pub(crate) struct Identity {
     pub(crate) router: Arc<Router>,
     pub(crate) visibility: Visibility,
     pub(crate) epmd: Epmd,
+    transport: Transport,
     cookie: Cookie,
     cookies: Vec<(NodeName, Cookie)>,
     us: Us,
@@ -37,10 +40,11 @@ impl Identity {
         cookie: Cookie,
         cookies: Vec<(NodeName, Cookie)>,
         epmd: Epmd,
+        transport: Transport,
     ) -> Self {
         let flags = offered(visibility).0;
         let us = Us::new(router.name().clone(), flags, router.creation(), missing_flags);
-        Self { router, visibility, epmd, cookie, cookies, us }
+        Self { router, visibility, epmd, transport, cookie, cookies, us }
     }
 
     fn cookie_for(&self, peer: &NodeName) -> &Cookie {
@@ -97,7 +101,7 @@ impl Identity {
     async fn dial(&self, peer: &NodeName, attempt: Attempt) {
         let deadline = Instant::now() + self.router.limits().setup_time;
         let late = || ConnectError::Timeout { node: peer.clone() };
-        let dialled = timeout_at(deadline, self.try_dial(peer, attempt)).await;
+        let dialled = timeout_at(deadline, self.try_dial(peer, attempt, deadline)).await;
         let error = match dialled.unwrap_or_else(|_| Err(late())) {
             Ok((socket, found)) => {
                 if self.bring_up(attempt, &found, socket) {
@@ -123,16 +127,22 @@ impl Identity {
         &self,
         peer: &NodeName,
         attempt: Attempt,
-    ) -> Result<(TcpStream, Peer), ConnectError> {
+        deadline: Instant,
+    ) -> Result<(Socket, Peer), ConnectError> {
         let node = || peer.clone();
         let found = self.epmd.lookup(peer.host(), peer.short()).await;
         let found =
             found.map_err(|source| ConnectError::Epmd { node: node(), source: source.into() })?;
         let port = found.ok_or_else(|| ConnectError::NoSuchNode { node: node() })?.port;
-        let mut socket = TcpStream::connect((peer.host(), port))
+        let socket = TcpStream::connect((peer.host(), port))
             .await
             .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
         let _ = socket.set_nodelay(true);
+        // A BEAM without TLS waits for more of our hello until its time is up, and so is ours.
+        let secured = timeout_at(deadline, self.transport.connect(socket, peer.host())).await;
+        let mut socket = secured
+            .unwrap_or(Err(TlsError::NoAnswer))
+            .map_err(|source| ConnectError::Tls { node: node(), source })?;
         // Told our name, a BEAM of a lesser one gives its own dial up for ours: so not one word unless
         // ours counts.
         if !self.router.table().dialling(peer, attempt) {
@@ -146,9 +156,13 @@ impl Identity {
     }
 
     /// Serves a socket somebody opened to us, until the connection is up or refused.
-    pub(crate) async fn accept(&self, mut socket: TcpStream) -> Result<(), Arc<HandshakeError>> {
+    pub(crate) async fn accept(&self, socket: TcpStream) -> Result<(), Arc<HandshakeError>> {
         let _ = socket.set_nodelay(true);
         let deadline = Instant::now() + self.router.limits().setup_time;
+        let mut socket = match timeout_at(deadline, self.transport.accept(socket)).await {
+            Ok(socket) => socket.map_err(HandshakeError::Tls)?,
+            Err(_) => return Err(HandshakeError::Late.into()),
+        };
         let offer = match timeout_at(deadline, handshake::receive_name(&mut socket, &self.us)).await
         {
             Ok(offer) => offer?,
@@ -194,7 +208,7 @@ impl Identity {
 
     async fn serve(
         &self,
-        offer: Offer<'_, &mut TcpStream>,
+        offer: Offer<'_, &mut Socket>,
         admission: Admission,
         attempt: Attempt,
     ) -> Result<Peer, HandshakeError> {
@@ -208,7 +222,7 @@ impl Identity {
         proved.ack().await
     }
 
-    fn bring_up(&self, attempt: Attempt, peer: &Peer, socket: TcpStream) -> bool {
+    fn bring_up(&self, attempt: Attempt, peer: &Peer, socket: Socket) -> bool {
         let flags = Flags(peer.flags).expand_digest().and(offered(self.visibility));
         let connection = self.router.new_connection(peer.name.clone(), peer.creation, flags);
         let up = self.router.bring_up(attempt, &connection);
@@ -237,6 +251,7 @@ impl ConnectError {
             HandshakeError::BadCookie { .. } => Self::BadCookie { node },
             HandshakeError::NotAllowed { .. } => Self::NotAllowed { node },
             HandshakeError::Late => Self::Timeout { node },
+            HandshakeError::Tls(error) => Self::Tls { node, source: error.clone() },
             HandshakeError::WrongName { answered, .. } => {
                 let found = NodeName::clone(answered);
                 Self::WrongName { node, found }

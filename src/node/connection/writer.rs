@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::queue::Work;
+use super::socket::WriteHalf;
 use super::tick::{TickTimes, Ticker, Verdict};
 use super::{Connection, DownReason};
 use crate::node::router::Router;
@@ -26,11 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const PIECES: usize = 64;
 
 /// Writes until the connection is closed. The socket's write side closes when this returns.
-pub(super) async fn run(
-    router: Arc<Router>,
-    connection: Arc<Connection>,
-    mut socket: OwnedWriteHalf,
-) {
+pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: WriteHalf) {
     let limits = router.limits();
     let times = TickTimes {
         tick_after: limits.tick_interval,
@@ -50,7 +46,7 @@ pub(super) async fn run(
 
 struct Writer<'a> {
     connection: &'a Connection,
-    socket: &'a mut OwnedWriteHalf,
+    socket: &'a mut WriteHalf,
     ticker: Ticker,
 }
 
@@ -109,8 +105,29 @@ impl Writer<'_> {
             self.ticker.wrote_some(Instant::now());
             advance(&mut left, written);
         }
+        self.flush().await?;
         self.ticker.wrote_all(Instant::now());
         Ok(())
+    }
+
+    /// Has TLS write what is left in its buffer, at most 64 KiB, by the rules of a write. Plain TCP
+    /// has none.
+    async fn flush(&mut self) -> Result<(), DownReason> {
+        loop {
+            let next_check = self.ticker.next_check().into();
+            let flushed = tokio::select! {
+                biased;
+                flushed = timeout_at(next_check, self.socket.flush()) => flushed,
+                reason = self.connection.queue().failure() => return Err(reason),
+            };
+            match flushed {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return Err(DownReason::ConnectionClosed),
+                Err(_) => {
+                    self.judge()?;
+                }
+            }
+        }
     }
 
     async fn check(&mut self) -> Result<(), DownReason> {

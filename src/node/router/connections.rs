@@ -26,7 +26,7 @@ impl Router {
             hard: self.limits.hard_mark,
             all: self.limits.all_queues,
         };
-        let queue = Queue::new(marks, self.queued.clone());
+        let queue = Queue::new(marks, self.queued.clone(), flags);
         let id = ConnectionId(self.next_id() as u64);
         Arc::new(Connection::new(id, peer, creation, flags, queue))
     }

@@ -154,10 +154,12 @@ impl Router {
     }
 
     pub(super) fn tell_down(&self, watcher: Watcher, reason: &Term) {
-        let Watcher { pid, reference, target, over, .. } = watcher;
+        let Watcher { pid, reference, watched, target, over } = watcher;
         match over.and_then(|id| self.connection(&pid.node, id)) {
             Some(connection) => {
-                self.answer_monitor(&connection, pid, target, reference, reason.clone());
+                let reason = reason.clone();
+                let down = Signal::MonitorExit { from: target, to: pid, reference, reason };
+                let _ = self.pushed(connection.push_down_of(&watched, &down));
             }
             None if over.is_some() => {}
             None => {

@@ -88,6 +88,6 @@ impl Router {
         connection: &Arc<Connection>,
         bytes: usize,
     ) -> Result<Credit, DownReason> {
-        Credit::take(connection, bytes, self.limits.unhandled).ok_or(DownReason::Overrun)
+        Credit::take(connection, bytes, &self.limits).ok_or(DownReason::Overrun)
     }
 }

@@ -90,7 +90,7 @@ async fn exit_signals_and_refused_requests_count_as_unhandled_too() {
     ours.trap_exit(true);
     let connection = a.router().table().up(b.name()).unwrap();
     let (from, to) = (theirs.pid().clone(), ours.pid().clone());
-    let half = a.router().limits().unhandled / 2 + 1;
+    let half = a.router().limits().unhandled_large / 2 + 1;
     let exit = || Signal::Exit2 {
         from: from.clone(),
         to: Target::Pid(to.clone()),

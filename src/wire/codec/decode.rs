@@ -112,11 +112,23 @@ pub(in crate::wire) struct Reader<'a> {
     /// The last node read: its encoded atom, and the name. The pids of one message are mostly of one
     /// node, and this saves an allocation for each.
     node: Option<(&'a [u8], NodeName)>,
+    /// The atoms listed at the start of the frame, which terms refer to by their place.
+    atoms: &'a [Atom],
 }
 
 impl<'a> Reader<'a> {
     pub(in crate::wire) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, len: bytes.len(), node: None }
+        Self::with_atoms(bytes, &[])
+    }
+
+    /// For terms of a frame that has a list of atoms.
+    pub(in crate::wire) fn with_atoms(bytes: &'a [u8], atoms: &'a [Atom]) -> Self {
+        Self { rest: bytes, len: bytes.len(), node: None, atoms }
+    }
+
+    /// The bytes not yet read.
+    pub(in crate::wire) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// How many bytes have been read.
@@ -218,6 +230,7 @@ impl<'a> Reader<'a> {
             tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8 | tag::SMALL_ATOM | tag::ATOM => {
                 self.atom_of(tag)
             }
+            tag::ATOM_CACHE if !self.atoms.is_empty() => self.listed_atom(),
             tag => Err(self.misplaced("an atom", tag)),
         }
     }
@@ -241,6 +254,7 @@ impl<'a> Reader<'a> {
             tag @ (tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8 | tag::SMALL_ATOM | tag::ATOM) => {
                 Term::Atom(self.atom_of(tag)?)
             }
+            tag::ATOM_CACHE if !self.atoms.is_empty() => Term::Atom(self.listed_atom()?),
             tag @ (tag::NEW_PID | tag::PID) => Term::Pid(self.pid_of(tag)?),
             tag::NIL => Term::NIL,
             tag::SMALL_TUPLE => match usize::from(self.u8()?) {
@@ -500,16 +514,25 @@ impl<'a> Reader<'a> {
             tag::SMALL_ATOM_UTF8 | tag::SMALL_ATOM => self.u8()?.into(),
             _ => self.u16()?.into(),
         };
-        let bytes = self.take(len)?;
-        let atom = match tag {
-            tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8 => {
-                let text = str::from_utf8(bytes).map_err(|_| self.bad("an atom not in UTF-8"))?;
-                Atom::new(text)
-            }
-            // Latin-1: each byte is the character of that number.
-            _ => Atom::new(&bytes.iter().map(|&byte| char::from(byte)).collect::<String>()),
-        };
-        atom.map_err(|_| self.bad("an atom of more than 255 characters"))
+        if matches!(tag, tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8) {
+            return self.atom_text(len);
+        }
+        // Latin-1: each byte is the character of that number.
+        let text: String = self.take(len)?.iter().map(|&byte| char::from(byte)).collect();
+        Atom::new(&text).map_err(|_| self.bad("an atom of more than 255 characters"))
+    }
+
+    /// An atom of so many bytes.
+    pub(in crate::wire) fn atom_text(&mut self, len: usize) -> Result<Atom, DecodeError> {
+        let text = str::from_utf8(self.take(len)?).map_err(|_| self.bad("an atom not in UTF-8"))?;
+        Atom::new(text).map_err(|_| self.bad("an atom of more than 255 characters"))
+    }
+
+    /// `82 Index:8`, the 82 being read.
+    fn listed_atom(&mut self) -> Result<Atom, DecodeError> {
+        let index = usize::from(self.u8()?);
+        let atom = self.atoms.get(index).cloned();
+        atom.ok_or_else(|| self.bad("an atom beyond the frame's list"))
     }
 
     /// 32 bits as an integer of any form. The BEAM writes them as if signed.
@@ -590,23 +613,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(in crate::wire) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(in crate::wire) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub(in crate::wire) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, DecodeError> {
+    pub(in crate::wire) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
 
@@ -614,7 +637,7 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn bad(&self, what: &'static str) -> DecodeError {
+    pub(in crate::wire) fn bad(&self, what: &'static str) -> DecodeError {
         DecodeError::BadValue { what, at: self.at() }
     }
 

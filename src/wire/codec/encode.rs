@@ -263,18 +263,28 @@ pub(in crate::wire) fn put_atom(atom: &Atom, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-pub(in crate::wire) fn put_pid(pid: &Pid, out: &mut Vec<u8>) {
+fn put_pid(pid: &Pid, out: &mut Vec<u8>) {
     out.push(tag::NEW_PID);
     put_node(&pid.node, out);
+    put_pid_words(pid, out);
+}
+
+/// What stands behind a pid's node.
+pub(in crate::wire) fn put_pid_words(pid: &Pid, out: &mut Vec<u8>) {
     for word in [pid.id, pid.serial, pid.creation.0] {
         out.extend_from_slice(&word.to_be_bytes());
     }
 }
 
-pub(in crate::wire) fn put_reference(reference: &Reference, out: &mut Vec<u8>) {
+fn put_reference(reference: &Reference, out: &mut Vec<u8>) {
     out.push(tag::NEWER_REFERENCE);
     out.extend_from_slice(&(reference.words().len() as u16).to_be_bytes());
     put_node(reference.node(), out);
+    put_reference_words(reference, out);
+}
+
+/// What stands behind a reference's node.
+pub(in crate::wire) fn put_reference_words(reference: &Reference, out: &mut Vec<u8>) {
     out.extend_from_slice(&reference.creation().0.to_be_bytes());
     for word in reference.words() {
         out.extend_from_slice(&word.to_be_bytes());

@@ -4,7 +4,7 @@ use super::{PASS_THROUGH, PidOrName, Signal, SignalError, Target, altact, elemen
 use crate::term::{Atom, Pid, Reference, Term};
 use crate::wire::codec::{DecodeError, Reader, tag};
 
-/// Reads a frame, as [`Deframer::next_frame`](crate::wire::Deframer::next_frame) gives it.
+/// Reads a frame without a list of atoms, as [`Deframer::next_frame`](crate::wire::Deframer::next_frame) gives it.
 ///
 /// # Errors
 ///
@@ -13,9 +13,18 @@ pub fn decode(frame: &[u8]) -> Result<Signal, SignalError> {
     let Some((&PASS_THROUGH, rest)) = frame.split_first() else {
         return Err(SignalError::WrongKind {
             first: [frame.first().copied(), frame.get(1).copied()],
+            expected: PASS_THROUGH,
         });
     };
-    let mut control = Control { reader: Reader::new(rest), op: 0 };
+    body(Control { reader: Reader::new(rest), versioned: true, op: 0 })
+}
+
+/// Reads what stands behind a frame's list of atoms.
+pub(in crate::wire) fn decode_listed(rest: &[u8], atoms: &[Atom]) -> Result<Signal, SignalError> {
+    body(Control { reader: Reader::with_atoms(rest, atoms), versioned: false, op: 0 })
+}
+
+fn body(mut control: Control<'_>) -> Result<Signal, SignalError> {
     let elements = control.open().map_err(SignalError::Control)?;
     let op = control.op;
     let needs = elements_of(op).ok_or(SignalError::UnknownOp { op })?;
@@ -27,13 +36,17 @@ pub fn decode(frame: &[u8]) -> Result<Signal, SignalError> {
 
 struct Control<'a> {
     reader: Reader<'a>,
+    /// Whether each term is led by 131.
+    versioned: bool,
     op: i32,
 }
 
 impl Control<'_> {
     /// Up to the number; gives the elements of the tuple.
     fn open(&mut self) -> Result<usize, DecodeError> {
-        self.reader.version()?;
+        if self.versioned {
+            self.reader.version()?;
+        }
         let elements = self.reader.tuple()?;
         self.op = self.reader.small_integer()?;
         Ok(elements)
@@ -160,7 +173,8 @@ impl Control<'_> {
         if self.reader.is_empty() {
             return Err(SignalError::NoPayload { op });
         }
-        self.reader.versioned_term().map_err(|source| SignalError::Payload { op, source })
+        let term = if self.versioned { self.reader.versioned_term() } else { self.reader.term() };
+        term.map_err(|source| SignalError::Payload { op, source })
     }
 
     /// A reason behind the control tuple.

@@ -1,19 +1,25 @@
 //! The way out: a signal to a frame's bytes.
 
 use super::{PASS_THROUGH, PidOrName, Signal, Target, altact, elements_of, op};
-use crate::term::{Pid, Reference, Term};
+use crate::term::{Atom, Pid, Reference, Term};
+use crate::wire::atom_cache::AtomsOut;
 use crate::wire::codec::{self, EncodeError, VERSION, tag};
 use crate::wire::{Flags, MAX_MESSAGE};
 
-/// Appends the whole frame of a signal, its length included, in the form the agreed flags ask for.
+/// Appends the whole frame of a signal, its length included, in the form the agreed flags ask for,
+/// the frame being of the kind without a list of atoms.
 ///
 /// # Errors
 ///
 /// [`EncodeError`]; `out` is then as it was.
 pub fn encode(signal: &Signal, flags: Flags, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
-    let mut frame = Frame::new(out);
-    frame.signal(signal, flags).and_then(|()| frame.finish(0)).inspect_err(|_| out.truncate(start))
+    let mut frame = Body::new(out);
+    frame
+        .begin()
+        .signal(signal, flags)
+        .and_then(|()| finish(out, start, 0))
+        .inspect_err(|_| out.truncate(start))
 }
 
 /// Appends the part of a message's frame that differs from one receiver to the next: the length and
@@ -31,40 +37,62 @@ pub fn encode_send_head(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let start = out.len();
-    let mut frame = Frame::new(out);
+    let mut frame = Body::new(out);
     frame
+        .begin()
         .send(Some(from), to, flags)
-        .and_then(|()| frame.finish(payload_len))
+        .and_then(|()| finish(out, start, payload_len))
         .inspect_err(|_| out.truncate(start))
 }
 
-/// A frame being written.
-struct Frame<'a> {
-    out: &'a mut Vec<u8>,
+/// Fills in the length of the frame that begins at `start`, counting `more` bytes that the caller
+/// appends.
+pub(in crate::wire) fn finish(
+    out: &mut [u8],
     start: usize,
+    more: usize,
+) -> Result<(), EncodeError> {
+    let length = (out.len() - start).saturating_sub(4).saturating_add(more);
+    if length > MAX_MESSAGE {
+        return Err(EncodeError::TooLarge);
+    }
+    if let Some(place) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+        *place = (length as u32).to_be_bytes();
+    }
+    Ok(())
 }
 
-impl<'a> Frame<'a> {
-    /// Begins with a length to be filled in.
+/// What a frame says being written: the control tuple and, for some signals, a payload.
+pub(in crate::wire) struct Body<'a> {
+    out: &'a mut Vec<u8>,
+    /// Whether each term is led by 131.
+    versioned: bool,
+    /// Where atoms of the control tuple are listed, if the frame has a list.
+    atoms: Option<&'a mut AtomsOut>,
+}
+
+impl<'a> Body<'a> {
+    /// Of a frame without a list of atoms.
     fn new(out: &'a mut Vec<u8>) -> Self {
-        let start = out.len();
-        out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
-        Self { out, start }
+        Self { out, versioned: true, atoms: None }
     }
 
-    /// Fills in the length, counting `more` bytes that the caller appends.
-    fn finish(&mut self, more: usize) -> Result<(), EncodeError> {
-        let length = (self.out.len() - self.start - 4).saturating_add(more);
-        if length > MAX_MESSAGE {
-            return Err(EncodeError::TooLarge);
-        }
-        if let Some(place) = self.out.get_mut(self.start..).and_then(<[u8]>::first_chunk_mut) {
-            *place = (length as u32).to_be_bytes();
-        }
-        Ok(())
+    /// Of a frame with a list of atoms, which stays empty without `atoms`.
+    pub(in crate::wire) fn listed(out: &'a mut Vec<u8>, atoms: Option<&'a mut AtomsOut>) -> Self {
+        Self { out, versioned: false, atoms }
     }
 
-    fn signal(&mut self, signal: &Signal, flags: Flags) -> Result<(), EncodeError> {
+    /// The frame's length, to be filled in, and its kind.
+    fn begin(&mut self) -> &mut Self {
+        self.out.extend_from_slice(&[0, 0, 0, 0, PASS_THROUGH]);
+        self
+    }
+
+    pub(in crate::wire) fn signal(
+        &mut self,
+        signal: &Signal,
+        flags: Flags,
+    ) -> Result<(), EncodeError> {
         match signal {
             Signal::Send { from, to, message } => {
                 self.send(from.as_ref(), to, flags)?;
@@ -102,7 +130,7 @@ impl<'a> Frame<'a> {
                 let kind = if matches!(to, Target::Name(_)) { altact::NAME } else { altact::ALIAS };
                 self.control(op::ALTACT_SIG_SEND);
                 codec::put_integer((altact::EXIT | kind).cast_signed(), self.out);
-                codec::put_pid(from, self.out);
+                self.pid(from);
                 self.target(to);
                 self.payload(reason)
             }
@@ -125,26 +153,26 @@ impl<'a> Frame<'a> {
                 let ops = (op::PAYLOAD_MONITOR_P_EXIT, op::MONITOR_P_EXIT);
                 self.with_reason(ops, flags, reason, |frame| {
                     frame.pid_or_name(from);
-                    codec::put_pid(to, frame.out);
-                    codec::put_reference(reference, frame.out);
+                    frame.pid(to);
+                    frame.reference(reference);
                 })
             }
             Signal::SpawnRequest { reference, from, group_leader, mfa, options, args } => {
                 self.control(op::SPAWN_REQUEST);
-                codec::put_reference(reference, self.out);
+                self.reference(reference);
                 self.pids(from, group_leader);
                 let (module, function, arity) = mfa;
                 self.out.extend_from_slice(&[tag::SMALL_TUPLE, 3]);
-                codec::put_atom(module, self.out);
-                codec::put_atom(function, self.out);
+                self.atom(module);
+                self.atom(function);
                 codec::put_integer((*arity).into(), self.out);
                 codec::bare(options, self.out)?;
                 self.payload(args)
             }
             Signal::SpawnReply { reference, to, flags, result } => {
                 self.control(op::SPAWN_REPLY);
-                codec::put_reference(reference, self.out);
-                codec::put_pid(to, self.out);
+                self.reference(reference);
+                self.pid(to);
                 codec::put_integer((*flags).into(), self.out);
                 self.pid_or_name(result);
                 Ok(())
@@ -153,7 +181,12 @@ impl<'a> Frame<'a> {
     }
 
     /// The control tuple of a message.
-    fn send(&mut self, from: Option<&Pid>, to: &Target, flags: Flags) -> Result<(), EncodeError> {
+    pub(in crate::wire) fn send(
+        &mut self,
+        from: Option<&Pid>,
+        to: &Target,
+        flags: Flags,
+    ) -> Result<(), EncodeError> {
         match (from, to) {
             (Some(from), Target::Pid(to)) if flags.contains(Flags::SEND_SENDER) => {
                 self.control(op::SEND_SENDER);
@@ -162,17 +195,24 @@ impl<'a> Frame<'a> {
             (_, Target::Pid(to)) => {
                 self.control(op::SEND);
                 self.nothing();
-                codec::put_pid(to, self.out);
+                self.pid(to);
             }
             (Some(from), Target::Name(_)) => {
                 self.control(op::REG_SEND);
-                codec::put_pid(from, self.out);
+                self.pid(from);
                 self.nothing();
+                self.target(to);
+            }
+            // As OTP 29 does once both know it.
+            (Some(from), Target::Alias(_)) if flags.contains(Flags::ALTACT_SIG) => {
+                self.control(op::ALTACT_SIG_SEND);
+                codec::put_integer(altact::ALIAS.cast_signed(), self.out);
+                self.pid(from);
                 self.target(to);
             }
             (Some(from), Target::Alias(_)) => {
                 self.control(op::ALIAS_SEND);
-                codec::put_pid(from, self.out);
+                self.pid(from);
                 self.target(to);
             }
             (None, Target::Name(_) | Target::Alias(_)) => return Err(EncodeError::NoSender),
@@ -199,40 +239,68 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// `131`, the tuple's head and the number.
+    /// The tuple's head and the number.
     fn control(&mut self, op: i32) {
         let elements = elements_of(op).unwrap_or_default() as u8;
-        self.out.extend_from_slice(&[VERSION, tag::SMALL_TUPLE, elements]);
+        self.version();
+        self.out.extend_from_slice(&[tag::SMALL_TUPLE, elements]);
         codec::put_integer(op.into(), self.out);
     }
 
     fn payload(&mut self, term: &Term) -> Result<(), EncodeError> {
-        codec::encode(term, self.out)
+        self.version();
+        codec::bare(term, self.out)
+    }
+
+    fn version(&mut self) {
+        if self.versioned {
+            self.out.push(VERSION);
+        }
+    }
+
+    fn atom(&mut self, atom: &Atom) {
+        match self.atoms.as_mut().and_then(|atoms| atoms.index(atom)) {
+            Some(index) => self.out.extend_from_slice(&[tag::ATOM_CACHE, index]),
+            None => codec::put_atom(atom, self.out),
+        }
+    }
+
+    fn pid(&mut self, pid: &Pid) {
+        self.out.push(tag::NEW_PID);
+        self.atom(pid.node.atom());
+        codec::put_pid_words(pid, self.out);
+    }
+
+    fn reference(&mut self, reference: &Reference) {
+        self.out.push(tag::NEWER_REFERENCE);
+        self.out.extend_from_slice(&(reference.words().len() as u16).to_be_bytes());
+        self.atom(reference.node().atom());
+        codec::put_reference_words(reference, self.out);
     }
 
     fn pids(&mut self, first: &Pid, second: &Pid) {
-        codec::put_pid(first, self.out);
-        codec::put_pid(second, self.out);
+        self.pid(first);
+        self.pid(second);
     }
 
     fn monitor(&mut self, from: &Pid, target: &PidOrName, reference: &Reference) {
-        codec::put_pid(from, self.out);
+        self.pid(from);
         self.pid_or_name(target);
-        codec::put_reference(reference, self.out);
+        self.reference(reference);
     }
 
     fn pid_or_name(&mut self, target: &PidOrName) {
         match target {
-            PidOrName::Pid(pid) => codec::put_pid(pid, self.out),
-            PidOrName::Name(name) => codec::put_atom(name, self.out),
+            PidOrName::Pid(pid) => self.pid(pid),
+            PidOrName::Name(name) => self.atom(name),
         }
     }
 
     fn target(&mut self, target: &Target) {
         match target {
-            Target::Pid(pid) => codec::put_pid(pid, self.out),
-            Target::Name(name) => codec::put_atom(name, self.out),
-            Target::Alias(reference) => codec::put_reference(reference, self.out),
+            Target::Pid(pid) => self.pid(pid),
+            Target::Name(name) => self.atom(name),
+            Target::Alias(reference) => self.reference(reference),
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn connect(guest: &Guest, what: &str, peer: &NodeName) -> Resul
 
 /// A name that nobody has. The host must be one of ours, since the peer may dial back; at a
 /// loopback address that is the peer's own.
-fn own_name(what: &str, peer: &NodeName) -> anyhow::Result<NodeName> {
+pub(super) fn own_name(what: &str, peer: &NodeName) -> anyhow::Result<NodeName> {
     let host = match peer.host().parse::<std::net::IpAddr>() {
         Ok(address) if !address.is_loopback() => "127.0.0.1",
         _ => peer.host(),

@@ -8,6 +8,7 @@ mod input;
 mod join;
 mod names;
 mod ping;
+mod pubsub;
 mod rpc;
 
 use crate::Answer;
@@ -23,6 +24,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Call(args) => call::call(args).await,
         Command::Cast(args) => call::cast(args).await,
         Command::Rpc(args) => rpc::run(args).await,
+        Command::Pubsub(args) => pubsub::run(args).await,
     }
 }
 

@@ -32,7 +32,8 @@ fn pang(error: &anyhow::Error) -> anyhow::Result<Answer> {
     Ok(Answer::No)
 }
 
-async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
+/// How long a node took to say that it's there. It has got what we sent it before.
+pub(super) async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let request = tuple![atom!("is_auth"), node.name()];
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;

@@ -1,4 +1,5 @@
-//! The messages of a handshake as bytes, and how they travel: each after a 16-bit length.
+//! The messages of a handshake as bytes, and how they travel: each after its length, of 16 bits, or of
+//! 32 where the connection is TLS.
 //!
 //! Every message but the status has one shape, so what a peer sends is either taken apart in full or
 //! an error that names the step. All integers are big-endian.
@@ -9,11 +10,36 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{HandshakeError, Peer, Step, Us};
+use crate::node::tls::TlsError;
 use crate::term::{Creation, NodeName};
 
 /// Most bytes of a message after its length. The longest legal one, a name of 255 characters of
 /// four bytes each, has 1,039.
 pub(crate) const MAX_FRAME: usize = 4096;
+
+/// A stream that a handshake's messages travel on.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin {
+    /// How the length before a message is written.
+    fn lengths(&self) -> Lengths;
+}
+
+/// The size of the length before a message.
+///
+/// Source: `{packet, 2}` in `inet_tcp_dist:gen_setup/6`, `{packet, 4}` in `inet_tls_dist:do_setup/7`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lengths {
+    /// Two bytes: TCP.
+    Two,
+    /// Four bytes: TLS, from the first byte on as frames have it later.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is only TCP"))]
+    Four,
+}
+
+impl<C: Carrier> Carrier for &mut C {
+    fn lengths(&self) -> Lengths {
+        (**self).lengths()
+    }
+}
 
 /// A status with which a handshake can go on or end well.
 pub(super) enum Status {
@@ -24,9 +50,7 @@ pub(super) enum Status {
     Alive,
 }
 
-pub(super) async fn read_status<S: AsyncRead + Unpin>(
-    stream: &mut S,
-) -> Result<Status, HandshakeError> {
+pub(super) async fn read_status<S: Carrier>(stream: &mut S) -> Result<Status, HandshakeError> {
     let frame = read_frame(stream, Step::Status).await?;
     match frame.split_first() {
         Some((b's', status)) => match status {
@@ -121,10 +145,14 @@ pub(super) async fn write_frame<S>(
     message: &[u8],
 ) -> Result<(), HandshakeError>
 where
-    S: AsyncWrite + Unpin,
+    S: Carrier,
 {
     // Ours have at most 1,043 bytes.
-    let frame = [&(message.len() as u16).to_be_bytes(), message].concat();
+    let length = message.len() as u16;
+    let frame = match stream.lengths() {
+        Lengths::Two => [&length.to_be_bytes(), message].concat(),
+        Lengths::Four => [&u32::from(length).to_be_bytes(), message].concat(),
+    };
     let written = async {
         stream.write_all(&frame).await?;
         stream.flush().await
@@ -133,11 +161,19 @@ where
 }
 
 /// Reads a message and not a byte more. Memory grows with the bytes that came, not with the claim.
-pub(super) async fn read_frame<S: AsyncRead + Unpin>(
+pub(super) async fn read_frame<S: Carrier>(
     stream: &mut S,
     step: Step,
 ) -> Result<Vec<u8>, HandshakeError> {
-    let length = usize::from(stream.read_u16().await.map_err(|error| failed(step, error))?);
+    let length = match stream.lengths() {
+        Lengths::Two => stream.read_u16().await.map(usize::from),
+        Lengths::Four => stream.read_u32().await.map(|length| length as usize),
+    };
+    let length = length.map_err(|error| failed(step, error))?;
+    if matches!(length, 0x1503 | 0x1603) {
+        // A record of TLS, an alert or a handshake, by its type and version.
+        return Err(HandshakeError::SpeaksTls);
+    }
     if length > MAX_FRAME {
         return Err(HandshakeError::TooLong { step, length });
     }
@@ -152,6 +188,9 @@ pub(super) async fn read_frame<S: AsyncRead + Unpin>(
 
 fn failed(step: Step, source: io::Error) -> HandshakeError {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if let Some(error) = TlsError::in_stream(&source) {
+        return HandshakeError::Tls(error);
+    }
     match source.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
             HandshakeError::Closed { step }

@@ -1,0 +1,173 @@
+//! Nodes that like each other's certificates are nodes as over plain TCP.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use data_publisher::node::{NodeEvent, TlsVersion};
+use data_publisher::pg::Pg;
+use data_publisher::term::{NodeName, Term};
+use data_publisher::{atom, tuple};
+
+use super::{erl, rust};
+use crate::otp::{
+    BOTH, Seen, config, erlang_pid, on_each_release, short_limits, wait_members, wait_nodes,
+};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval};
+
+on_each_release! {
+    ping_says_pong_in_each_version_whoever_dials
+    groups_and_large_messages_go_both_ways_in_each_version
+    quiet_connections_stay
+    a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate
+}
+
+const VERSIONS: [&[TlsVersion]; 4] = [
+    &[TlsVersion::V1_2],
+    &[TlsVersion::V1_3],
+    &[TlsVersion::V1_3, TlsVersion::V1_2],
+    // What the release has by default.
+    &[],
+];
+
+async fn ping_says_pong_in_each_version_whoever_dials(otp: Otp) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    for versions in VERSIONS {
+        let (epmd, a) = erl(otp, &certificates, &Security::good().versions(versions)).await?;
+        for seen in BOTH {
+            let (shows, hides) = match seen {
+                Seen::Visible => ("visible", "hidden"),
+                Seen::Hidden => ("hidden", "visible"),
+            };
+            let security = Security::good();
+            let node = rust("r", &epmd, &certificates, &security, seen).await?;
+            assert_eq!(a.eval("net_adm:ping('r@127.0.0.1')").await?, "pong", "{versions:?}");
+            wait_nodes(&node, &["a@127.0.0.1"]).await?;
+            assert_eq!(a.eval(&format!("nodes({shows})")).await?, "['r@127.0.0.1']");
+            assert_eq!(a.eval(&format!("nodes({hides})")).await?, "[]");
+            node.stop().await;
+            wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
+
+            let node = rust("r", &epmd, &certificates, &security, seen).await?;
+            node.connect("a@127.0.0.1").await?;
+            wait_eval(&a, &format!("nodes({shows})"), "['r@127.0.0.1']", SOON).await?;
+            node.disconnect(&"a@127.0.0.1".parse()?);
+            wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
+            node.stop().await;
+        }
+        a.finish().await?;
+    }
+    Ok(())
+}
+
+/// 10 MB, with other messages before and after it.
+async fn groups_and_large_messages_go_both_ways_in_each_version(otp: Otp) -> Result<()> {
+    const SIZE: usize = 10_000_000;
+    let certificates = Certificates::new(otp).await?;
+    for versions in &VERSIONS[..2] {
+        let security = Security::good().versions(versions);
+        let (epmd, a) = erl(otp, &certificates, &security).await?;
+        a.eval("probe:start_scope(pg), ok").await?;
+        a.eval("M = spawn(fun() -> receive stop -> ok end end), pg:join(w, M), ok").await?;
+
+        let node = rust("r", &epmd, &certificates, &security, Seen::Visible).await?;
+        let pg = Pg::start(&node, atom!("pg"))?;
+        let mut worker = node.spawn();
+        pg.join(atom!("w"), worker.pid()).await?;
+        node.connect("a@127.0.0.1").await?;
+        wait_members(&pg, &atom!("w").into(), 2, SOON).await?;
+        wait_eval(&a, "length(pg:get_members(w))", "2", SOON).await?;
+        a.eval("M ! stop, ok").await?;
+        wait_members(&pg, &atom!("w").into(), 1, SOON).await?;
+
+        // The echo takes it apart and puts it together again.
+        a.eval(
+            "register(echo, spawn(fun F() -> receive {From, N, Bytes} -> \
+             From ! {N, byte_size(Bytes), Bytes}, F() end end)), ok",
+        )
+        .await?;
+        let echo = (atom!("echo"), NodeName::new("a@127.0.0.1")?);
+        let bytes: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+        for (n, bytes) in [(1, &b"small"[..]), (2, &bytes), (3, b"after")] {
+            let message = tuple![worker.pid(), n, Term::binary_of(bytes)];
+            node.send(echo.clone(), message).await?;
+        }
+        for (n, bytes) in [(1, &b"small"[..]), (2, &bytes), (3, b"after")] {
+            let received = tokio::time::timeout(SOON, worker.receive()).await?;
+            let received = received.expect("the process runs").into_term();
+            let expected = tuple![n, i64::try_from(bytes.len())?, Term::binary_of(bytes)];
+            ensure!(received == expected, "message {n} is another");
+        }
+        drop(worker);
+        wait_eval(&a, "pg:get_members(w)", "[]", SOON).await?;
+        node.stop().await;
+        a.finish().await?;
+    }
+    Ok(())
+}
+
+/// `net_ticktime` is 8 s; three times that passes.
+async fn quiet_connections_stay(otp: Otp) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    let epmd = Epmd::start_of(otp).await?;
+    let a = ErlNode::options(otp, "a", epmd.port())
+        .tls(&certificates, &Security::good())?
+        .net_ticktime(8)
+        .start()
+        .await?;
+    let mut nodes = Vec::new();
+    for (name, version, seen) in [
+        ("old", TlsVersion::V1_2, Seen::Visible),
+        ("new", TlsVersion::V1_3, Seen::Visible),
+        ("shy", TlsVersion::V1_3, Seen::Hidden),
+    ] {
+        let tls = certificates.tls(&Security::good().versions(&[version]))?;
+        let config = config(name, &epmd)?.tls(tls).limits(short_limits()).mesh(false);
+        let config = if seen == Seen::Hidden { config.hidden() } else { config };
+        let node = data_publisher::start(config).await?;
+        node.connect("a@127.0.0.1").await?;
+        let events = node.events();
+        nodes.push((node, events));
+    }
+
+    // The time that passes is what this is about.
+    tokio::time::sleep(Duration::from_secs(24)).await;
+
+    let all = "['new@127.0.0.1','old@127.0.0.1','shy@127.0.0.1']";
+    assert_eq!(a.eval("lists:sort(nodes(connected))").await?, all);
+    for (node, events) in &mut nodes {
+        let up = events.next().await;
+        assert!(matches!(up, Some(NodeEvent::Up { .. })), "{}: {up:?}", node.name());
+        let more = tokio::time::timeout(Duration::ZERO, events.next()).await;
+        assert!(more.is_err(), "{}: {more:?}", node.name());
+    }
+    a.finish().await
+}
+
+/// `verify_none` all over, which is what many clusters have.
+async fn a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate(
+    otp: Otp,
+) -> Result<()> {
+    let certificates = Certificates::new(otp).await?;
+    let nobody = Security {
+        shows: "expired",
+        shows_as_client: false,
+        trusts: None,
+        versions: vec![TlsVersion::V1_3, TlsVersion::V1_2],
+    };
+    let (epmd, a) = erl(otp, &certificates, &nobody).await?;
+    for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        let security = nobody.clone().versions(&[version]);
+        let node = rust("r", &epmd, &certificates, &security, Seen::Visible).await?;
+        node.connect("a@127.0.0.1").await?;
+        let process = node.spawn();
+        node.register(atom!("p"), process.pid())?;
+        let theirs = format!("rpc:call(node(), erlang, node, [{}])", erlang_pid(process.pid()));
+        assert_eq!(a.eval(&theirs).await?, "'r@127.0.0.1'");
+        node.disconnect(&"a@127.0.0.1".parse()?);
+        wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
+        assert_eq!(a.eval("net_adm:ping('r@127.0.0.1')").await?, "pong");
+        node.stop().await;
+        wait_eval(&a, "nodes(connected)", "[]", SOON).await?;
+    }
+    a.finish().await
+}

@@ -1,0 +1,42 @@
+//! TLS distribution: Rust nodes and real ones that run with `-proto_dist inet_tls`.
+
+mod meet;
+mod plain;
+mod refused;
+mod rust;
+
+use anyhow::Result;
+use data_publisher::Node;
+
+use crate::otp::{Seen, config};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, Security};
+
+/// A BEAM node named `a`, in an EPMD of its own, with such certificates.
+async fn erl(
+    otp: Otp,
+    certificates: &Certificates,
+    security: &Security,
+) -> Result<(Epmd, ErlNode)> {
+    let epmd = Epmd::start_of(otp).await?;
+    let node = ErlNode::options(otp, "a", epmd.port()).tls(certificates, security)?.start().await?;
+    if otp == Otp::R25 {
+        // When a connection ends, by whichever side, one of its two processes may be gone before the
+        // supervisor ends it.
+        node.allow_crash(
+            "tls_dyn_connection_sup}\n    errorContext: shutdown_error\n    reason: noproc",
+        );
+    }
+    Ok((epmd, node))
+}
+
+async fn rust(
+    name: &str,
+    epmd: &Epmd,
+    certificates: &Certificates,
+    security: &Security,
+    seen: Seen,
+) -> Result<Node> {
+    let config = config(name, epmd)?.tls(certificates.tls(security)?);
+    let config = if seen == Seen::Hidden { config.hidden() } else { config };
+    Ok(data_publisher::start(config).await?)
+}

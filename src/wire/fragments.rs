@@ -1,0 +1,200 @@
+//! Large messages that come in pieces, put together again.
+//!
+//! ```text
+//! 131 69 Sequence:64 Fragment:64 Atoms Control PayloadStart     the first piece
+//! 131 70 Sequence:64 Fragment:64 Bytes                          the others
+//! ```
+//!
+//! The fragments of a sequence count down to 1. Those of other sequences and whole frames may come
+//! between. Source: *External Term Format*, chapter "Distribution Header for fragmented messages".
+
+use rustc_hash::FxHashMap;
+
+use crate::term::Atom;
+
+/// Bounds on what one connection's peer may leave unfinished.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "a peer can't leave anything else unfinished")]
+pub struct FragmentLimits {
+    /// Sequences begun and not ended.
+    pub sequences: usize,
+    /// Bytes of them all.
+    pub bytes: usize,
+    /// Bytes of one.
+    pub message: usize,
+}
+
+/// The sequences of one connection that have begun and not ended.
+#[derive(Debug)]
+pub(super) struct Fragments {
+    open: FxHashMap<u64, Open>,
+    bytes: usize,
+    limits: FragmentLimits,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// The fragment that must come next.
+    next: u64,
+    atoms: Vec<Atom>,
+    bytes: Vec<u8>,
+}
+
+/// A sequence that is complete: what would stand in one frame behind the list of atoms.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Whole {
+    pub(super) atoms: Vec<Atom>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Fragments that don't make messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FragmentError {
+    /// A sequence begins with fragment 0: they count down to 1.
+    #[error("a sequence begins with fragment 0")]
+    Zero,
+    /// A sequence begins that has begun and not ended.
+    #[error("sequence {sequence} begins twice")]
+    Twice {
+        /// Which one.
+        sequence: u64,
+    },
+    /// A further fragment of a sequence that hasn't begun.
+    #[error("a fragment of sequence {sequence}, which hasn't begun")]
+    Unknown {
+        /// Which one.
+        sequence: u64,
+    },
+    /// A fragment out of order.
+    #[error("fragment {found} of a sequence whose next is {expected}")]
+    OutOfOrder {
+        /// Which had to come.
+        expected: u64,
+        /// Which came.
+        found: u64,
+    },
+    /// Too many sequences are open at once.
+    #[error("more than {limit} sequences of fragments at once")]
+    TooManySequences {
+        /// How many may be.
+        limit: usize,
+    },
+    /// Open sequences hold too many bytes, or one does.
+    #[error("more than {limit} bytes in fragments")]
+    TooManyBytes {
+        /// How many may be.
+        limit: usize,
+    },
+}
+
+impl Fragments {
+    pub(super) fn new(limits: FragmentLimits) -> Self {
+        Self { open: FxHashMap::default(), bytes: 0, limits }
+    }
+
+    /// A sequence begins. `fragment` is also the count of its fragments, which is a claim.
+    pub(super) fn first(
+        &mut self,
+        sequence: u64,
+        fragment: u64,
+        atoms: &[Atom],
+        bytes: &[u8],
+    ) -> Result<Option<Whole>, FragmentError> {
+        if fragment == 0 {
+            return Err(FragmentError::Zero);
+        }
+        if self.open.contains_key(&sequence) {
+            return Err(FragmentError::Twice { sequence });
+        }
+        let limit = self.limits.sequences;
+        if self.open.len() >= limit {
+            return Err(FragmentError::TooManySequences { limit });
+        }
+        self.open
+            .insert(sequence, Open { next: fragment, atoms: atoms.to_vec(), bytes: Vec::new() });
+        self.add(sequence, fragment, bytes)
+    }
+
+    /// Any fragment, of a sequence that has begun.
+    pub(super) fn add(
+        &mut self,
+        sequence: u64,
+        fragment: u64,
+        bytes: &[u8],
+    ) -> Result<Option<Whole>, FragmentError> {
+        let open = self.open.get_mut(&sequence).ok_or(FragmentError::Unknown { sequence })?;
+        if open.next != fragment {
+            return Err(FragmentError::OutOfOrder { expected: open.next, found: fragment });
+        }
+        for (held, limit) in
+            [(self.bytes, self.limits.bytes), (open.bytes.len(), self.limits.message)]
+        {
+            if held + bytes.len() > limit {
+                return Err(FragmentError::TooManyBytes { limit });
+            }
+        }
+        self.bytes += bytes.len();
+        open.bytes.extend_from_slice(bytes);
+        open.next -= 1;
+        if open.next > 0 {
+            return Ok(None);
+        }
+        let whole = self.open.remove(&sequence);
+        Ok(whole.map(|Open { atoms, bytes, .. }| {
+            self.bytes -= bytes.len();
+            Whole { atoms, bytes }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fragments() -> Fragments {
+        Fragments::new(FragmentLimits { sequences: 2, bytes: 10, message: 8 })
+    }
+
+    fn whole(bytes: &[u8]) -> Result<Option<Whole>, FragmentError> {
+        Ok(Some(Whole { atoms: Vec::new(), bytes: bytes.to_vec() }))
+    }
+
+    #[test]
+    fn sequences_may_cross() {
+        let mut fragments = fragments();
+        assert_eq!(fragments.first(7, 2, &[], b"ab"), Ok(None));
+        assert_eq!(fragments.first(8, 3, &[], b"A"), Ok(None));
+        assert_eq!(fragments.add(8, 2, b"B"), Ok(None));
+        assert_eq!(fragments.add(7, 1, b"c"), whole(b"abc"));
+        assert_eq!(fragments.add(8, 1, b"C"), whole(b"ABC"));
+        assert_eq!(fragments.bytes, 0);
+        assert_eq!(fragments.first(9, 1, &[], b"x"), whole(b"x"));
+    }
+
+    #[test]
+    fn a_wrong_order_is_an_error_and_so_is_a_sequence_without_a_beginning() {
+        let mut fragments = fragments();
+        assert_eq!(fragments.add(7, 1, b""), Err(FragmentError::Unknown { sequence: 7 }));
+        assert_eq!(fragments.first(7, 0, &[], b""), Err(FragmentError::Zero));
+        assert_eq!(fragments.first(7, 3, &[], b""), Ok(None));
+        assert_eq!(fragments.first(7, 3, &[], b""), Err(FragmentError::Twice { sequence: 7 }));
+        let error = FragmentError::OutOfOrder { expected: 2, found: 1 };
+        assert_eq!(fragments.add(7, 1, b""), Err(error));
+    }
+
+    #[test]
+    fn what_is_unfinished_has_a_bound() {
+        let error = |limit| Err(FragmentError::TooManyBytes { limit });
+        let mut one = fragments();
+        assert_eq!(one.first(1, 9, &[], b"12345678"), Ok(None));
+        assert_eq!(one.add(1, 8, b"9"), error(8));
+        assert_eq!(one.first(2, 9, &[], b"123"), error(10));
+
+        let mut many = fragments();
+        assert_eq!(many.first(1, u64::MAX, &[], b""), Ok(None));
+        assert_eq!(many.first(2, u64::MAX, &[], b""), Ok(None));
+        let error = FragmentError::TooManySequences { limit: 2 };
+        assert_eq!(many.first(3, 1, &[], b""), Err(error));
+    }
+}

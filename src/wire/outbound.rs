@@ -1,0 +1,164 @@
+//! Signals to frames, of the kind that was agreed on: one direction of one connection.
+//!
+//! With [`Flags::DIST_HDR_ATOM_CACHE`] or [`Flags::FRAGMENTS`] each frame begins with a list of atoms,
+//! which is empty without the first; with the second large messages are cut into fragments, so that
+//! others can go between them.
+
+use super::atom_cache::AtomsOut;
+use super::codec::{EncodeError, VERSION};
+use super::signal::{Body, FIRST_FRAGMENT, FRAGMENT, Signal, Target, WITH_ATOMS, encode, finish};
+use super::{Flags, MAX_MESSAGE};
+use crate::term::Pid;
+
+/// Bytes of payload in a fragment, as on the BEAM.
+pub const FRAGMENT_SIZE: usize = 64 << 10;
+
+/// Bytes before the payload of a fragment that isn't the first.
+pub const FRAGMENT_HEAD: usize = 4 + 2 + 8 + 8;
+
+/// Writes the frames of one connection.
+#[derive(Debug)]
+pub struct Outbound {
+    flags: Flags,
+    atoms: AtomsOut,
+    /// What stands behind the list of atoms, while it's not known which those are.
+    body: Vec<u8>,
+    sequences: u64,
+}
+
+/// In which order a frame leaves, compared to those written before and after it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
+pub enum Order {
+    /// In the order of writing.
+    Kept,
+    /// Later than frames written after it: then nothing of it may depend on the order.
+    Late,
+}
+
+/// A message that leaves in several frames: the first up to its payload, and how many there are.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) head: Vec<u8>,
+    pub(crate) sequence: u64,
+    pub(crate) fragments: u64,
+}
+
+impl Outbound {
+    /// For a connection on which these flags are in force.
+    pub fn new(flags: Flags) -> Self {
+        Self { flags, atoms: AtomsOut::default(), body: Vec::new(), sequences: 0 }
+    }
+
+    /// Whether frames begin with a list of atoms.
+    fn has_lists(&self) -> bool {
+        self.flags.has_atom_lists()
+    }
+
+    /// Where in an encoded term that begins with 131 the payload begins.
+    pub fn payload_start(&self) -> usize {
+        usize::from(self.has_lists())
+    }
+
+    /// Whether a payload of so many bytes leaves in fragments.
+    pub(crate) fn cuts(&self, payload: usize) -> bool {
+        self.flags.contains(Flags::FRAGMENTS) && payload > FRAGMENT_SIZE
+    }
+
+    /// Appends the whole frame of a signal.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`]; `out` is then as it was.
+    pub fn signal(
+        &mut self,
+        signal: &Signal,
+        order: Order,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        if !self.has_lists() {
+            return encode(signal, self.flags, out);
+        }
+        let flags = self.flags;
+        self.listed(order, 0, out, |body| body.signal(signal, flags))
+    }
+
+    /// Appends the frame of a message up to its payload, of so many bytes, which must follow.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLarge`]; `out` is then as it was.
+    pub fn send_head(
+        &mut self,
+        from: &Pid,
+        to: &Target,
+        payload: usize,
+        order: Order,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        if !self.has_lists() {
+            return super::signal::encode_send_head(from, to, payload, self.flags, out);
+        }
+        let flags = self.flags;
+        self.listed(order, payload, out, |body| body.send(Some(from), to, flags))
+    }
+
+    fn listed(
+        &mut self,
+        order: Order,
+        more: usize,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Body<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.body.clear();
+        self.atoms.begin();
+        let cached = order == Order::Kept && self.flags.contains(Flags::DIST_HDR_ATOM_CACHE);
+        write(&mut Body::listed(&mut self.body, cached.then_some(&mut self.atoms)))?;
+        // The list is longer than the atoms' names by less than this.
+        const LIST: usize = 1 << 10;
+        if self.body.len().saturating_add(more) > MAX_MESSAGE - LIST {
+            return Err(EncodeError::TooLarge);
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0, 0, 0, 0, VERSION, WITH_ATOMS]);
+        self.atoms.finish(out);
+        out.append(&mut self.body);
+        finish(out, start, more)
+    }
+
+    /// Begins a message in fragments.
+    pub(crate) fn cut(
+        &mut self,
+        from: &Pid,
+        to: &Target,
+        payload: usize,
+    ) -> Result<Cut, EncodeError> {
+        if payload > MAX_MESSAGE {
+            return Err(EncodeError::TooLarge);
+        }
+        self.sequences += 1;
+        let (sequence, fragments) = (self.sequences, payload.div_ceil(FRAGMENT_SIZE) as u64);
+        let mut head = vec![0, 0, 0, 0, VERSION, FIRST_FRAGMENT];
+        head.extend_from_slice(&sequence.to_be_bytes());
+        head.extend_from_slice(&fragments.to_be_bytes());
+        // No atoms listed: other frames may leave between the writing of this and its leaving.
+        head.push(0);
+        Body::listed(&mut head, None).send(Some(from), to, self.flags)?;
+        finish(&mut head, 0, payload.min(FRAGMENT_SIZE))?;
+        Ok(Cut { head, sequence, fragments })
+    }
+}
+
+/// What stands before the payload of a fragment that isn't the first.
+pub(crate) fn fragment_head(sequence: u64, fragment: u64, payload: usize) -> [u8; FRAGMENT_HEAD] {
+    let mut head = [0; FRAGMENT_HEAD];
+    let length = (payload + FRAGMENT_HEAD - 4) as u32;
+    let fields = (length.to_be_bytes().into_iter())
+        .chain([VERSION, FRAGMENT])
+        .chain(sequence.to_be_bytes())
+        .chain(fragment.to_be_bytes());
+    for (to, from) in head.iter_mut().zip(fields) {
+        *to = from;
+    }
+    head
+}
