@@ -285,10 +285,10 @@ async fn what_waits_for_a_suspended_server_counts_as_unhandled() {
     let server = start(&b, Obedient::default());
     ask_sys(&mut caller, &server, atom!("suspend")).await;
     let monitor = caller.monitor(&server);
-    let megabyte = Term::binary_of(vec![0; 1 << 20]);
-    let limit = b.router().limits().unhandled >> 20;
+    let half_a_megabyte = Term::binary_of(vec![0; 1 << 19]);
+    let limit = b.router().limits().unhandled >> 19;
     for _ in 0..limit + 2 {
-        if a.send(&server, &megabyte).await.is_err() {
+        if a.send(&server, &half_a_megabyte).await.is_err() {
             break;
         }
     }

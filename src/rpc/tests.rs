@@ -140,3 +140,22 @@ async fn rex_calls_what_is_allowed() {
     let nodes = tuple![atom!("call"), atom!("erlang"), atom!("nodes"), Term::NIL, atom!("user")];
     assert_eq!(gen_server::call(&a, rex(), nodes).await.unwrap(), list![a.name()]);
 }
+
+#[tokio::test]
+async fn a_large_result_sheds_nobody() {
+    let Pair { a, b, _epmd } = pair().await;
+    // Above the hard mark of a queue.
+    let size = b.router().limits().hard_mark + (4 << 20);
+    b.rpc().allow(atom!("m"), atom!("large"), 0, move |_| async move {
+        Ok(Term::binary_of(vec![7; size]))
+    });
+    a.connect(b.name()).await.unwrap();
+    let large = call_within(&a, b.name(), atom!("m"), atom!("large"), Term::NIL, CALL_TIMEOUT * 4);
+    let small = async {
+        for n in 0..100 {
+            assert_eq!(f(&a, &b, n).await.unwrap(), Term::from(n));
+        }
+    };
+    let (large, ()) = tokio::join!(large, small);
+    assert_eq!(large.unwrap().binary().unwrap().len(), size);
+}

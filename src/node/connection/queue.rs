@@ -163,8 +163,10 @@ impl Queue {
             }
             frame.extend_from_slice(payload);
             let added = frame.len();
-            behind.push_back(Chunk::Bytes { bytes: frame.into(), ends: true, large: false });
-            return self.pushed(state, added, false);
+            let large = added > self.marks.soft;
+            behind.push_back(Chunk::Bytes { bytes: frame.into(), ends: true, large });
+            state.large += if large { added } else { 0 };
+            return self.pushed(state, added, large);
         }
         let before = state.tail.len();
         if let Err(error) = write(&mut state.outbound, Order::Kept, &mut state.tail) {
@@ -173,18 +175,24 @@ impl Queue {
         }
         let added = state.tail.len() - before + payload.len();
         let large = added > self.marks.soft;
-        if payload.len() < SHARED_FROM {
-            state.tail.extend_from_slice(payload);
-        } else {
+        let mut rest = if payload.len() >= SHARED_FROM {
             state.flush_tail(false);
-            // In pieces, or the writer would hold all of it at once.
-            let mut rest = payload.clone();
-            while !rest.is_empty() {
-                let bytes = rest.split_to(rest.len().min(BATCH));
-                state.large += if large { bytes.len() } else { 0 };
-                let ends = rest.is_empty();
-                state.chunks.push_back(Chunk::Bytes { bytes, ends, large });
+            payload.clone()
+        } else {
+            state.tail.extend_from_slice(payload);
+            // A signal may be large by itself: an exit reason is the result of an `rpc`.
+            let own = if large { state.tail.split_off(before) } else { Vec::new() };
+            if large {
+                state.flush_tail(true);
             }
+            own.into()
+        };
+        // In pieces, or the writer would hold all of it at once.
+        while !rest.is_empty() {
+            let bytes = rest.split_to(rest.len().min(BATCH));
+            state.large += if large { bytes.len() } else { 0 };
+            let ends = rest.is_empty();
+            state.chunks.push_back(Chunk::Bytes { bytes, ends, large });
         }
         self.pushed(state, added, large)
     }
