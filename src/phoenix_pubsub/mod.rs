@@ -35,7 +35,7 @@ pub use message::{Broadcast, NotJson};
 pub use name::BadPubSubName;
 
 use crate::node::{Node, RegisterError, SendError};
-use crate::pg::{JoinError, Members, Pg};
+use crate::pg::{self, JoinError, Members, Pg};
 use crate::scope::ScopeStopped;
 use crate::term::{Atom, Destination, NodeName, Pid, Term};
 use inbox::Topics;
@@ -277,6 +277,29 @@ impl PubSub {
         nodes
     }
 
+    /// Resolves when another node is known to have the pubsub, at once if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn wait_for(&self, node: &NodeName) -> Result<(), ScopeStopped> {
+        let stopped = || ScopeStopped { scope: SharedScope::name() };
+        let scope = self.0.scope.upgrade().ok_or_else(stopped)?;
+        let (members, mut changes) = scope.monitor(&self.0.group).await?;
+        // The scope isn't to be kept by who waits in vain.
+        drop(scope);
+        let is_there = |pids: &[Pid]| pids.iter().any(|pid| pid.node == *node);
+        if is_there(&members) {
+            return Ok(());
+        }
+        while let Some(change) = changes.next().await {
+            if matches!(&change, pg::Event::Join { pids, .. } if is_there(pids)) {
+                return Ok(());
+            }
+        }
+        Err(stopped())
+    }
+
     /// Resolves when every node that is connected now has said whether it has the pubsub. So who
     /// connects, starts, and waits for this, broadcasts to all.
     ///
@@ -343,13 +366,12 @@ impl SharedScope {
     async fn of(node: &Node) -> Result<Self, RegisterError> {
         let slot = node.router().registry().slot::<Slot>(&Self::name());
         let mut held = slot.0.lock().await;
-        let pg = match held.upgrade() {
-            Some(pg) => pg,
-            None => {
-                let pg = Arc::new(Pg::start(node, Self::name())?);
-                *held = Arc::downgrade(&pg);
-                pg
-            }
+        let pg = if let Some(pg) = held.upgrade() {
+            pg
+        } else {
+            let pg = Arc::new(Pg::start(node, Self::name())?);
+            *held = Arc::downgrade(&pg);
+            pg
         };
         drop(held);
         Ok(Self { pg, slot })
