@@ -53,6 +53,7 @@
 //!   kernel        net_kernel, global_name_server; the search for nodes
 //!   gen_server    call, cast, reply
 //!   engine        the behaviour, sans-IO        node   connections and processes
+//!                                               discovery   sources of names; DNS
 //!                                               epmd   EPMD's client and server
 //!                                               wire   bytes, frames, signals; sans-IO
 //!   term          Erlang's values
@@ -86,6 +87,7 @@
 //!
 //! [`pg`]: https://www.erlang.org/doc/apps/kernel/pg.html
 
+pub mod discovery;
 pub mod engine;
 pub mod epmd;
 pub mod gen_server;

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::handshake::{self, Admission, HandshakeError, Offer, Peer, Refusal, Us};
 use super::table::{Attempt, Claim, Failed, Knock, Outcome};
 use super::{Connection, start};
-use crate::epmd::Epmd;
 use crate::node::ConnectError;
 use crate::node::config::Visibility;
 use crate::node::cookie::Cookie;
+use crate::node::resolve::Lookup;
 use crate::node::router::Router;
 use crate::term::NodeName;
 use crate::wire::Flags;
@@ -24,7 +24,7 @@ use crate::wire::Flags;
 pub(crate) struct Identity {
     pub(crate) router: Arc<Router>,
     pub(crate) visibility: Visibility,
-    pub(crate) epmd: Epmd,
+    pub(crate) lookup: Lookup,
     cookie: Cookie,
     cookies: Vec<(NodeName, Cookie)>,
     us: Us,
@@ -36,11 +36,11 @@ impl Identity {
         visibility: Visibility,
         cookie: Cookie,
         cookies: Vec<(NodeName, Cookie)>,
-        epmd: Epmd,
+        lookup: Lookup,
     ) -> Self {
         let flags = offered(visibility).0;
         let us = Us::new(router.name().clone(), flags, router.creation(), missing_flags);
-        Self { router, visibility, epmd, cookie, cookies, us }
+        Self { router, visibility, lookup, cookie, cookies, us }
     }
 
     fn cookie_for(&self, peer: &NodeName) -> &Cookie {
@@ -125,13 +125,7 @@ impl Identity {
         attempt: Attempt,
     ) -> Result<(TcpStream, Peer), ConnectError> {
         let node = || peer.clone();
-        let found = self.epmd.lookup(peer.host(), peer.short()).await;
-        let found =
-            found.map_err(|source| ConnectError::Epmd { node: node(), source: source.into() })?;
-        let port = found.ok_or_else(|| ConnectError::NoSuchNode { node: node() })?.port;
-        let mut socket = TcpStream::connect((peer.host(), port))
-            .await
-            .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
+        let mut socket = self.lookup.dial(peer).await?;
         let _ = socket.set_nodelay(true);
         // Told our name, a BEAM of a lesser one gives its own dial up for ours: so not one word unless
         // ours counts.
