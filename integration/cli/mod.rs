@@ -23,17 +23,17 @@ use crate::support::{SOON, wait_until};
 const NO_HANG: Duration = Duration::from_secs(8);
 
 /// A running `data-publisher`; killed when dropped.
-struct Cli {
+pub(crate) struct Cli {
     child: Child,
     stdin: Option<ChildStdin>,
-    out: Lines,
+    pub(crate) out: Lines,
     err: Lines,
     started: Instant,
 }
 
 /// What came out of a pipe so far.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Seen>>);
+pub(crate) struct Lines(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
@@ -43,17 +43,17 @@ struct Seen {
 
 /// How a run ended.
 #[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: Vec<String>,
-    err: Vec<String>,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: Vec<String>,
+    pub(crate) err: Vec<String>,
     /// Since the start.
     took: Duration,
 }
 
 impl Cli {
     /// Starts it with a bare environment: no cookie, no home, no log settings, this EPMD.
-    fn start(epmd_port: u16, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(epmd_port: u16, arguments: &[&str]) -> Result<Self> {
         Self::command(epmd_port, arguments, &[])
     }
 
@@ -75,7 +75,7 @@ impl Cli {
     }
 
     /// Runs it to its end, with nothing on its input.
-    async fn run(epmd_port: u16, arguments: &[&str]) -> Result<Ended> {
+    pub(crate) async fn run(epmd_port: u16, arguments: &[&str]) -> Result<Ended> {
         Self::start(epmd_port, arguments)?.end().await
     }
 
@@ -128,13 +128,13 @@ impl Cli {
         .await
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.child.id().context("it has ended")?;
         Ok(kill_process(Pid::from_raw(pid.cast_signed()).context("no process id")?, signal)?)
     }
 
     /// Waits for the end and all that was written.
-    async fn end(mut self) -> Result<Ended> {
+    pub(crate) async fn end(mut self) -> Result<Ended> {
         let waited = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
         let took = self.started.elapsed();
         let code =
@@ -162,7 +162,7 @@ impl Lines {
         lines
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.lock().lines.clone()
     }
 
@@ -182,7 +182,7 @@ impl Lines {
 impl Ended {
     /// Checks a failure: code 2, soon, one line on stderr that has all these words, nothing like a
     /// stack trace.
-    fn assert_failed(&self, words: &[&str]) {
+    pub(crate) fn assert_failed(&self, words: &[&str]) {
         assert_eq!(self.code, Some(2), "{self:?}");
         assert!(self.took <= NO_HANG, "{self:?}");
         self.assert_complaint(words);
@@ -204,7 +204,7 @@ impl Ended {
 }
 
 /// A TCP port nobody has.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
+use data_publisher::discovery::Dns;
 use data_publisher::term::{NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Names(Names),
     /// Asks a node whether it is there: `pong 0.8 ms`, or `pang` and exit code 1
     Ping(Ping),
+    /// Shows what is broadcast on a topic of a Phoenix.PubSub, or broadcasts on it
+    Pubsub(PubsubArgs),
 }
 
 #[derive(Debug, Group)]
@@ -68,15 +71,25 @@ pub(crate) struct Join {
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
-    /// The TCP port other nodes dial [default: any free one]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub(crate) port: u16,
+    /// The TCP port other nodes dial [default: that of --dist-port, or any free one]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// The address to listen at [default: all, or the name's host part if it is a loopback address]
     #[arg(long)]
     pub(crate) listen: Option<IpAddr>,
     /// Connect only to the nodes named, not to those they know
     #[arg(long)]
     pub(crate) no_mesh: bool,
+    /// Hosts whose nodes to connect to, all that are registered in their EPMDs, now and later
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    pub(crate) epmd_hosts: Vec<String>,
+    /// A name in the DNS whose addresses are nodes, `BASENAME@address` each, now and later; may be given
+    /// several times [BASENAME: our own name's]
+    #[arg(long, value_name = "[BASENAME@]NAME")]
+    pub(crate) dns: Vec<String>,
+    /// As --dns, with the targets of the name's SRV records
+    #[arg(long, value_name = "[BASENAME@]NAME")]
+    pub(crate) dns_srv: Vec<String>,
 }
 
 /// Which publisher.
@@ -114,6 +127,10 @@ pub(crate) struct Access {
     /// The port of EPMD, on all hosts
     #[arg(long, value_name = "PORT", env = "ERL_EPMD_PORT", default_value_t = 4369)]
     pub(crate) epmd_port: u16,
+    /// The TCP port of every node: there's no EPMD. As `erl -erl_epmd_port`, and `ERL_DIST_PORT` of
+    /// Elixir's releases
+    #[arg(long, value_name = "PORT")]
+    pub(crate) dist_port: Option<u16>,
 }
 
 #[derive(Debug, Group)]
@@ -147,6 +164,26 @@ pub(crate) struct Ping {
     pub(crate) access: Access,
 }
 
+#[derive(Debug, Group)]
+#[command(after_help = PUBSUB_HELP)]
+pub(crate) struct PubsubArgs {
+    /// A node of the cluster that has the pubsub; the others are found through it
+    pub(crate) node: NodeName,
+    /// The pubsub's name as Elixir writes it: `MyApp.PubSub`, or `:my_pubsub`
+    #[arg(value_name = "NAME")]
+    pub(crate) pubsub: String,
+    /// The topic, a text
+    pub(crate) topic: String,
+    /// Broadcast this once, in Erlang syntax, to all nodes, and end
+    #[arg(long, value_name = "TERM")]
+    pub(crate) publish: Option<Term>,
+    /// Our name [default: one that nobody has, at the node's host if that is loopback]
+    #[arg(long, value_name = "NAME@HOST")]
+    pub(crate) name: Option<NodeName>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
 impl Access {
     /// The settings of a node of this name.
     pub(crate) fn config(&self, name: &NodeName) -> anyhow::Result<NodeConfig> {
@@ -155,7 +192,10 @@ impl Access {
             (None, Some(file)) => Cookie::from_file(file)?,
             (None, None) => Cookie::find()?,
         };
-        let config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        let mut config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        if let Some(port) = self.dist_port {
+            config = config.dist_port(port);
+        }
         Ok(if self.hidden { config.hidden() } else { config })
     }
 }
@@ -169,7 +209,22 @@ impl Join {
     /// The node's settings.
     pub(crate) fn config(&self) -> anyhow::Result<NodeConfig> {
         let mut config = self.identity.access.config(&self.identity.name)?;
-        config = config.port(self.port).mesh(!self.no_mesh);
+        config = config.mesh(!self.no_mesh);
+        if let Some(port) = self.port {
+            config = config.port(port);
+        }
+        for host in &self.epmd_hosts {
+            config = config.epmd_host(host);
+        }
+        let own = self.identity.name.short();
+        for name in &self.dns {
+            let (basename, query) = name.split_once('@').unwrap_or((own, name));
+            config = config.discovery(Dns::addresses(query, basename));
+        }
+        for name in &self.dns_srv {
+            let (basename, query) = name.split_once('@').unwrap_or((own, name));
+            config = config.discovery(Dns::services(query, basename));
+        }
         if let Some(address) = self.listen {
             config = config.listen(address);
         }
@@ -232,6 +287,15 @@ changed anything; of get an array of {node, value}, of all one of {key, node, va
 A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
 
 Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";
+
+const PUBSUB_HELP: &str = "\
+Prints each message as an Erlang term, one a line, until SIGINT or SIGTERM. What a channel broadcasts is
+the map that its struct is, #{'__struct__' => 'Elixir.Phoenix.Socket.Broadcast', ...}.
+
+With --publish nothing is printed; it ends when all nodes that have the pubsub have got the message. An
+Elixir string is a binary here: --publish '{user_left, <<\"ann\">>}'.
+
+Exit code: 0 after a signal, or when the message was sent; 2 when NODE can't be reached or hasn't the pubsub.";
 
 #[cfg(test)]
 mod tests {

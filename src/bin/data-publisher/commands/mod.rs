@@ -6,6 +6,7 @@ mod input;
 mod join;
 mod names;
 mod ping;
+mod pubsub;
 
 use crate::Answer;
 use crate::args::Command;
@@ -17,6 +18,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
         Command::Ping(args) => ping::run(args).await,
+        Command::Pubsub(args) => pubsub::run(args).await,
     }
 }
 

@@ -17,18 +17,20 @@ const LIMIT: Duration = Duration::from_millis(7500);
 pub(super) async fn run(args: Ping) -> anyhow::Result<Answer> {
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => own_name(&args.node)?,
+        None => own_name("ping", &args.node)?,
     };
-    let config: NodeConfig = args.access.config(&name)?.mesh(false);
-    // Asked before we may have started an EPMD of our own, which knows nobody.
-    let epmd = Epmd::new(args.access.epmd_port);
-    let found = epmd.lookup(args.node.host(), args.node.short()).await;
+    // At any port of ours: nobody needs to find us.
+    let config: NodeConfig = args.access.config(&name)?.mesh(false).port(0);
     let peer = || args.node.clone();
-    match found {
-        Ok(Some(_)) => {}
-        Ok(None) => return pang(&ConnectError::NoSuchNode { node: peer() }.into()),
-        Err(source) => {
-            return pang(&ConnectError::Epmd { node: peer(), source: source.into() }.into());
+    if args.access.dist_port.is_none() {
+        // Asked before we may have started an EPMD of our own, which knows nobody.
+        let epmd = Epmd::new(args.access.epmd_port);
+        match epmd.lookup(args.node.host(), args.node.short()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return pang(&ConnectError::NoSuchNode { node: peer() }.into()),
+            Err(source) => {
+                return pang(&ConnectError::Epmd { node: peer(), source: source.into() }.into());
+            }
         }
     }
     let node = data_publisher::start(config).await?;
@@ -53,7 +55,8 @@ fn pang(error: &anyhow::Error) -> anyhow::Result<Answer> {
     Ok(Answer::No)
 }
 
-async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
+/// How long a node took to say that it's there. It has got what we sent it before.
+pub(super) async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let request = tuple![atom!("is_auth"), node.name()];
     let answer = gen_server::call(node, (atom!("net_kernel"), peer.clone()), request).await?;
@@ -61,12 +64,12 @@ async fn ask(node: &data_publisher::Node, peer: &NodeName) -> anyhow::Result<Dur
     Ok(started.elapsed())
 }
 
-/// A name that nobody has. The host must be one of ours, since the peer may dial back; at a
+/// A name that nobody has, beginning with the command's. The host must be one of ours, since the peer may dial back; at a
 /// loopback address that is the peer's own.
-fn own_name(peer: &NodeName) -> anyhow::Result<NodeName> {
+pub(super) fn own_name(command: &str, peer: &NodeName) -> anyhow::Result<NodeName> {
     let host = match peer.host().parse::<std::net::IpAddr>() {
         Ok(address) if !address.is_loopback() => "127.0.0.1",
         _ => peer.host(),
     };
-    NodeName::new(&format!("ping{}@{host}", std::process::id())).context("own name")
+    NodeName::new(&format!("{command}{}@{host}", std::process::id())).context("own name")
 }
