@@ -1,6 +1,7 @@
 //! Tests against real Erlang nodes of OTP 25, 27 and 29.
 
 mod cli;
+mod discovery;
 mod harness;
 mod hostile;
 mod mixed;
@@ -9,6 +10,7 @@ mod otp;
 mod partition;
 mod publish;
 mod publishers;
+mod pubsub;
 mod support;
 mod terms;
 mod trace_live;

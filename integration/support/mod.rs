@@ -9,6 +9,7 @@
 //! nothing stays behind, however the test ends. A release that can't be had fails the tests that want it.
 
 mod control;
+mod elixir;
 mod epmd;
 mod node;
 mod otp;

@@ -39,13 +39,21 @@ impl Otp {
     /// The path of an executable that becomes the VM (same process id); `scripts/otp` makes it.
     pub(crate) async fn erl(self) -> Result<&'static Path> {
         static PATHS: [OnceCell<PathBuf>; 3] = [const { OnceCell::const_new() }; 3];
-        let path = PATHS[self as usize].get_or_try_init(|| self.fetch()).await?;
+        let path = PATHS[self as usize].get_or_try_init(|| self.make("otp")).await?;
         Ok(path)
     }
 
     /// The path of an executable that becomes the release's EPMD.
     pub(crate) async fn epmd(self) -> Result<PathBuf> {
         Ok(self.erl().await?.with_file_name("epmd"))
+    }
+
+    /// The folder of Elixir's applications, as the release's VM sees it; `scripts/elixir` makes it.
+    pub(crate) async fn elixir(self) -> Result<&'static str> {
+        static PATHS: [OnceCell<PathBuf>; 3] = [const { OnceCell::const_new() }; 3];
+        self.erl().await?;
+        let path = PATHS[self as usize].get_or_try_init(|| self.make("elixir")).await?;
+        path.to_str().context("a path in UTF-8")
     }
 
     /// A module of this repository, compiled by the release's own compiler; `source` is a path in it.
@@ -80,16 +88,17 @@ impl Otp {
         Ok(beam)
     }
 
-    async fn fetch(self) -> Result<PathBuf> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/otp");
-        let output = Command::new(script)
+    /// Runs a script that makes something of the release runnable and prints its path.
+    async fn make(self, script: &str) -> Result<PathBuf> {
+        let path = format!("{}/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new(&path)
             .arg(self.release())
             .stdin(Stdio::null())
             .output()
             .await
-            .with_context(|| format!("can't run {script}"))?;
+            .with_context(|| format!("can't run {path}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`scripts/otp {self}` failed:\n{said}");
+        ensure!(output.status.success(), "`scripts/{script} {self}` failed:\n{said}");
         Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
     }
 
