@@ -2,6 +2,7 @@
 
 mod calls;
 mod cli;
+mod discovery;
 mod harness;
 mod hostile;
 mod member;

@@ -54,6 +54,7 @@
 //!   rpc           functions called on other nodes, and those others may call here
 //!   gen_server    call, cast, reply; servers; sys
 //!   engine        the behaviour, sans-IO        node   connections and processes
+//!                                               discovery   sources of names; DNS
 //!                                               epmd   EPMD's client and server
 //!                                               wire   bytes, frames, signals; sans-IO
 //!   term          Erlang's values
@@ -87,6 +88,7 @@
 //!
 //! [`pg`]: https://www.erlang.org/doc/apps/kernel/pg.html
 
+pub mod discovery;
 pub mod engine;
 pub mod epmd;
 pub mod gen_server;

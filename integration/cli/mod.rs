@@ -229,7 +229,7 @@ impl Ended {
 }
 
 /// A TCP port nobody has.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -36,7 +36,7 @@ async fn what_is_broadcast_is_printed_as_terms_line_by_line(otp: Otp) -> Result<
         "#{event => <<\"e\">>,topic => <<\"t\">>,payload => #{n => 1},\
          '__struct__' => 'Elixir.Phoenix.Socket.Broadcast'}",
     ]
-    .map(|text| text.parse::<data_publisher::term::Term>());
+    .map(str::parse::<data_publisher::term::Term>);
     let expected = expected.into_iter().collect::<Result<Vec<_>, _>>()?;
     wait_until("both lines are there", SOON, async || {
         let lines = cli.out.all();

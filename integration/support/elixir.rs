@@ -3,7 +3,7 @@
 //! Each release has the Elixir of its own time. What is told in Elixir is compiled and evaluated by
 //! `Code` on the node, so it's Elixir's own code that runs, and the harness is the same.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -19,26 +19,7 @@ impl NodeOptions {
         let node = self.arguments(&["-pa", &path]).start().await?;
         node.eval("{ok, _} = application:ensure_all_started(elixir), ok").await?;
 
-        // Compiled once a release; the first one does it, the others wait for it.
-        static COMPILED: Mutex<Option<HashMap<(&str, &str), String>>> = Mutex::const_new(None);
-        let mut compiled = COMPILED.lock().await;
-        let compiled = compiled.get_or_insert_default();
-        let beams = match compiled.get(&(otp.release(), source)) {
-            Some(beams) => beams.clone(),
-            None => {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
-                let text = std::fs::read_to_string(&path)
-                    .with_context(|| format!("can't read {}", path.display()))?;
-                let compile = format!(
-                    "'Elixir.Base':encode64(term_to_binary(\
-                     'Elixir.Code':compile_string({}, <<\"{source}\">>)))",
-                    binary(&text)
-                );
-                let beams = node.eval_within(&compile, 6 * SOON).await?;
-                compiled.insert((otp.release(), source), beams.clone());
-                beams
-            }
-        };
+        let beams = compiled(&node, source).await?;
         let load = format!(
             "[{{module, M}} = code:load_binary(M, \"{source}\", B) || {{M, B}} <- \
              binary_to_term(base64:decode({beams}))], ok"
@@ -55,6 +36,28 @@ impl ErlNode {
         let value = self.peek(&format!("element(1, 'Elixir.Code':eval_string({code}))")).await;
         value.with_context(|| code)
     }
+}
+
+/// The modules of a source, compiled by the node: `[{Module, Beam}]`, as Erlang prints it in base 64.
+///
+/// Once a release; the first one compiles, the others wait for it.
+async fn compiled(node: &ErlNode, source: &'static str) -> Result<String> {
+    static COMPILED: Mutex<BTreeMap<(&str, &str), String>> = Mutex::const_new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().await;
+    let key = (node.otp().release(), source);
+    if let Some(beams) = compiled.get(&key) {
+        return Ok(beams.clone());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let text = std::fs::read_to_string(&path);
+    let text = text.with_context(|| format!("can't read {}", path.display()))?;
+    let compile = format!(
+        "base64:encode(term_to_binary('Elixir.Code':compile_string({}, <<\"{source}\">>)))",
+        binary(&text)
+    );
+    let beams = node.eval_within(&compile, 6 * SOON).await?;
+    compiled.insert(key, beams.clone());
+    Ok(beams)
 }
 
 /// A text as an Erlang expression for the binary of its UTF-8.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{Otp, SOON, wait_until, watchdog};
 
-/// An EPMD on 127.0.0.1, to which nodes come by `ERL_EPMD_PORT`; ends when dropped.
+/// An EPMD on 127.0.0.1 to 127.0.0.3, to which nodes come by `ERL_EPMD_PORT`; ends when dropped.
 pub(crate) struct Epmd {
     otp: Otp,
     port: Claim,
@@ -36,7 +36,7 @@ impl Epmd {
         self.kill();
         let port = self.port();
         let child = Command::new(self.otp.epmd().await?)
-            .args(["-port", &port.to_string(), "-address", "127.0.0.1"])
+            .args(["-port", &port.to_string(), "-address", "127.0.0.1,127.0.0.2,127.0.0.3"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

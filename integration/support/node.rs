@@ -52,6 +52,8 @@ pub(crate) struct NodeOptions {
     otp: Otp,
     name: String,
     epmd_port: u16,
+    /// Where it listens, as Erlang has it.
+    interface: String,
     cookie: String,
     arguments: Vec<String>,
 }
@@ -68,6 +70,7 @@ impl ErlNode {
             otp,
             name: format!("{name}@127.0.0.1"),
             epmd_port,
+            interface: String::from("{127,0,0,1}"),
             cookie: String::from("cookie"),
             arguments: Vec::new(),
         }
@@ -306,6 +309,18 @@ impl NodeOptions {
         self.otp
     }
 
+    /// Another host part of its name, a loopback address, at which it listens; EPMD is that of the
+    /// host.
+    pub(crate) fn host(mut self, host: &str) -> Self {
+        let short = self.name.split('@').next().unwrap_or_default();
+        self.name = format!("{short}@{host}");
+        self.interface = match host {
+            "::1" => String::from("{0,0,0,0,0,0,0,1}"),
+            _ => format!("{{{}}}", host.replace('.', ",")),
+        };
+        self
+    }
+
     /// The cookie; without it all nodes have the same.
     pub(crate) fn cookie(mut self, cookie: &str) -> Self {
         cookie.clone_into(&mut self.cookie);
@@ -393,7 +408,7 @@ impl NodeOptions {
             .args(VM_FLAGS.split(' '))
             .args(["-noinput", "-start_epmd", "false"])
             .args(["-name", &self.name, "-setcookie", &self.cookie])
-            .args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
+            .args(["-kernel", "inet_dist_use_interface", &self.interface])
             .args(&self.arguments)
             .args(["-eval", &program])
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())

@@ -1,5 +1,5 @@
-//! Finding nodes and finding them again: seeds, nodes we were connected to, and those that
-//! connected nodes know.
+//! Finding nodes and finding them again: seeds, nodes we were connected to, those that connected
+//! nodes know, and what the sources of a [`Discovery`](crate::discovery::Discovery) name.
 //!
 //! BEAM nodes tell each other of new ones through `global`, and never of us. So a member has to look
 //! for itself, or its scope isn't whole: each node that comes up, and every second some of those
@@ -15,10 +15,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::atom;
+use crate::discovery::Source;
 use crate::gen_server;
 use crate::node::{ConnectError, DownReason, Node, NodeEvent};
 use crate::term::{Destination, NodeName, Term};
@@ -40,8 +42,12 @@ const LONG_GONE: Duration = Duration::from_secs(10 * 60);
 /// A node that is gone for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Starts the search. Its task ends with the node.
-pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool) {
+/// How often a source is asked, and how long one may take.
+const POLL: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the search. Its task ends with the node, and with it those of the sources.
+pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool, sources: Vec<Source>) {
     // Subscribed before anything can connect, so that no event is missed.
     let events = node.events();
     let mut known = Known::default();
@@ -51,7 +57,13 @@ pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool) {
         }
     }
     // A weak hold: the search must not keep a dropped node alive.
-    let search = Search { node: node.downgrade(), known, ask, tasks: JoinSet::new() };
+    let (sender, names) = mpsc::channel(16);
+    let mut polls = JoinSet::new();
+    for source in sources {
+        polls.spawn(poll(source, sender.clone()));
+    }
+    let search =
+        Search { node: node.downgrade(), known, ask, tasks: JoinSet::new(), names, _polls: polls };
     let stopped = node.stopped();
     tokio::spawn(async move {
         tokio::select! {
@@ -66,6 +78,10 @@ struct Search {
     known: Known,
     ask: bool,
     tasks: JoinSet<Found>,
+    /// What the sources name.
+    names: mpsc::Receiver<Vec<NodeName>>,
+    /// Each asks one source again and again; they end with the search.
+    _polls: JoinSet<()>,
 }
 
 /// What a task of the search brings.
@@ -151,6 +167,7 @@ impl Search {
                     Ok(Found::Nodes(nodes)) => self.add(nodes),
                     Err(_) => {}
                 },
+                Some(nodes) = self.names.recv() => self.add(nodes),
                 () = tokio::time::sleep_until(next) => {}
             }
             if Instant::now() >= ask_at {
@@ -191,7 +208,14 @@ impl Search {
             if known.pause <= FIRST_PAUSE {
                 log::info!("{peer}: {error}; trying again");
             }
-            known.wait(now, FIRST_PAUSE);
+            // It logs each refusal, and what is amiss won't mend within a second.
+            let refused = matches!(
+                error,
+                ConnectError::BadCookie { .. }
+                    | ConnectError::NotAllowed { .. }
+                    | ConnectError::WrongName { .. }
+            );
+            known.wait(now, if refused && !known.seed { LONGEST_PAUSE } else { FIRST_PAUSE });
         } else {
             // `Up` is told by the event, which may be a moment later.
             known.place = Place::Waiting { until: now + FIRST_PAUSE };
@@ -241,6 +265,34 @@ impl Search {
                 Found::Nodes(reply.map(|term| read_nodes(&term)).unwrap_or_default())
             });
         }
+    }
+}
+
+/// Asks a source for ever. What it fails by is said once for as long as it lasts.
+async fn poll(source: Source, names: mpsc::Sender<Vec<NodeName>>) {
+    let (mut last_error, mut pause) = (String::new(), FIRST_PAUSE);
+    loop {
+        let asked = tokio::time::timeout(PATIENCE, source.0.nodes()).await;
+        let late = |_| Err(std::io::ErrorKind::TimedOut.into());
+        let wait = match asked.unwrap_or_else(late) {
+            Ok(nodes) => {
+                log::debug!("{source:?}: {nodes:?}");
+                if names.send(nodes).await.is_err() {
+                    return;
+                }
+                (last_error, pause) = (String::new(), FIRST_PAUSE);
+                POLL
+            }
+            Err(error) => {
+                if error.to_string() != last_error {
+                    log::warn!("{source:?}: {error}; trying again");
+                    last_error = error.to_string();
+                }
+                let longer = (pause * 2).min(LONGEST_PAUSE);
+                std::mem::replace(&mut pause, longer)
+            }
+        };
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
     }
 }
 
@@ -310,6 +362,35 @@ mod tests {
         now += HELD;
         peer.down(now, false);
         assert_eq!(waits(&peer, now), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_fails_is_asked_again_after_ever_longer_pauses() {
+        let (asked, mut times) = mpsc::unbounded_channel();
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let source = move || {
+            let number = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let _ = asked.send(Instant::now());
+            async move {
+                match number {
+                    0..7 => Err(std::io::Error::other("broken")),
+                    _ => Ok(vec![name(number)]),
+                }
+            }
+        };
+        let (sender, mut names) = mpsc::channel(16);
+        let poll = tokio::spawn(poll(Source(std::sync::Arc::new(source)), sender));
+
+        assert_eq!(names.recv().await, Some(vec![name(7)]));
+        assert_eq!(names.recv().await, Some(vec![name(8)]));
+        poll.abort();
+        let mut before = times.recv().await.unwrap();
+        for pause in [1, 2, 4, 8, 16, 30, 30, 5] {
+            let now = times.recv().await.unwrap();
+            let part = (now - before).as_secs_f64() / f64::from(pause);
+            assert!((0.79..1.21).contains(&part), "{pause}: {:?}", now - before);
+            before = now;
+        }
     }
 
     #[test]

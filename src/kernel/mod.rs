@@ -18,12 +18,12 @@ use crate::term::Atom;
 ///
 /// [`StartError`]: no cookie, no port, no EPMD, or the name is taken.
 pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
-    let (seeds, mesh) = (config.seeds.clone(), config.mesh);
+    let (seeds, mesh, sources) = (config.seeds.clone(), config.mesh, config.all_sources());
     let node = Node::start(config).await?;
     serve(&node, atom!("net_kernel"), net_kernel::answer);
     serve(&node, atom!("global_name_server"), global::answer);
     crate::rpc::start(&node);
-    mesh::start(&node, seeds, mesh);
+    mesh::start(&node, seeds, mesh, sources);
     Ok(node)
 }
 

@@ -1,10 +1,13 @@
 //! What a node is told before it starts; every default with its reason.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::socket::Transport;
 use super::cookie::Cookie;
+use super::resolve::Lookup;
+use crate::discovery::{Discovery, EpmdHost, Resolve, Resolver, Source};
 use crate::epmd::Epmd;
 use crate::term::{BadNodeName, NodeName};
 
@@ -34,11 +37,15 @@ pub struct NodeConfig {
     pub(crate) cookies: Vec<(NodeName, Cookie)>,
     pub(crate) visibility: Visibility,
     pub(crate) transport: Transport,
-    pub(crate) port: u16,
+    pub(crate) port: Option<u16>,
     pub(crate) listen: Option<IpAddr>,
     pub(crate) epmd_port: u16,
     pub(crate) embedded_epmd: bool,
+    pub(crate) dist_port: Option<u16>,
+    pub(crate) resolver: Option<Resolver>,
     pub(crate) seeds: Vec<NodeName>,
+    pub(crate) epmd_hosts: Vec<String>,
+    pub(crate) sources: Vec<Source>,
     pub(crate) mesh: bool,
     pub(crate) limits: Limits,
 }
@@ -60,11 +67,15 @@ impl NodeConfig {
             cookies: Vec::new(),
             visibility: Visibility::default(),
             transport: Transport::default(),
-            port: 0,
+            port: None,
             listen: None,
             epmd_port: Epmd::default_port(),
             embedded_epmd: true,
+            dist_port: None,
+            resolver: None,
             seeds: Vec::new(),
+            epmd_hosts: Vec::new(),
+            sources: Vec::new(),
             mesh: true,
             limits: Limits::default(),
         })
@@ -107,10 +118,28 @@ impl NodeConfig {
         self
     }
 
-    /// The TCP port other nodes dial. Default 0: any free one; EPMD tells it.
+    /// The TCP port other nodes dial. Default: that of [`dist_port`](Self::dist_port), else 0, any free
+    /// one; EPMD tells it.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
-        self.port = port;
+        self.port = Some(port);
+        self
+    }
+
+    /// The TCP port of every node of the cluster, and ours: there's no EPMD, we ask none and are
+    /// registered in none. As `erl -erl_epmd_port PORT -start_epmd false`, and `ERL_DIST_PORT` of
+    /// Elixir's releases.
+    #[must_use]
+    pub fn dist_port(mut self, port: u16) -> Self {
+        self.dist_port = Some(port);
+        self
+    }
+
+    /// Says where nodes take connections; then there's no EPMD, as with [`dist_port`](Self::dist_port),
+    /// and those others who should find us have to know our [`port`](Self::port).
+    #[must_use]
+    pub fn resolver(mut self, resolver: impl Resolve + 'static) -> Self {
+        self.resolver = Some(Resolver(Arc::new(resolver)));
         self
     }
 
@@ -144,6 +173,21 @@ impl NodeConfig {
         self
     }
 
+    /// A host whose nodes to connect to: all that are registered in its EPMD, now and later. May be
+    /// given several times.
+    #[must_use]
+    pub fn epmd_host(mut self, host: impl Into<String>) -> Self {
+        self.epmd_hosts.push(host.into());
+        self
+    }
+
+    /// A source of nodes to connect to, as [`Dns`](crate::discovery::Dns). May be given several times.
+    #[must_use]
+    pub fn discovery(mut self, source: impl Discovery + 'static) -> Self {
+        self.sources.push(Source(Arc::new(source)));
+        self
+    }
+
     /// Whether to connect to all nodes that connected ones know, as `-connect_all` does. Default
     /// yes: nobody tells new BEAM nodes of us, so a scope is whole only if we look for them.
     #[must_use]
@@ -157,6 +201,27 @@ impl NodeConfig {
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Who says where nodes are.
+    pub(crate) fn lookup(&self) -> Lookup {
+        match (&self.resolver, self.dist_port) {
+            (Some(resolver), _) => Lookup::Own(resolver.clone()),
+            (None, Some(port)) => Lookup::Port(port),
+            (None, None) => Lookup::Epmd(Epmd::new(self.epmd_port)),
+        }
+    }
+
+    /// The port to listen at, 0 for any.
+    pub(crate) fn own_port(&self) -> u16 {
+        self.port.or(self.dist_port).unwrap_or(0)
+    }
+
+    /// All sources of nodes.
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
+        let epmd = Epmd::new(self.epmd_port);
+        let host = |host: &String| Source(Arc::new(EpmdHost::new(host, epmd)));
+        self.epmd_hosts.iter().map(host).chain(self.sources.iter().cloned()).collect()
     }
 }
 

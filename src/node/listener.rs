@@ -14,7 +14,7 @@ use super::connection::handshake::HandshakeError;
 use super::connection::setup::Identity;
 use super::quiet::Quiet;
 use super::tls::TlsError;
-use crate::epmd::{BindError, EpmdError, EpmdServer, NodeKind, Registration};
+use crate::epmd::{BindError, Epmd, EpmdError, EpmdServer, NodeKind, Registration};
 use crate::node::config::Visibility;
 
 /// The pauses before a lost registration is tried again: from the first, doubling, to the longest,
@@ -52,9 +52,12 @@ pub(super) async fn start(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
 
-    let (registration, own_epmd) = first_registration(identity, port, listen.embedded_epmd).await?;
-    let registered = Registered { registration, own_epmd, embedded: listen.embedded_epmd };
-    tokio::spawn(stay_registered(identity.clone(), port, registered, cancel.clone()));
+    if let Some(epmd) = identity.lookup.epmd() {
+        let embedded = listen.embedded_epmd;
+        let (registration, own_epmd) = first_registration(identity, epmd, port, embedded).await?;
+        let registered = Registered { epmd, registration, own_epmd, embedded };
+        tokio::spawn(stay_registered(identity.clone(), port, registered, cancel.clone()));
+    }
     tokio::spawn(accept(identity.clone(), listener, cancel));
     Ok(port)
 }
@@ -72,14 +75,15 @@ fn default_address(host: &str) -> IpAddr {
 /// Registers our name; starts an EPMD of our own if none answers and we may.
 async fn first_registration(
     identity: &Identity,
+    epmd: Epmd,
     port: u16,
     embedded: bool,
 ) -> Result<(Registration, Option<EpmdServer>), StartError> {
-    let epmd_port = identity.epmd.port();
+    let epmd_port = epmd.port();
     let mut own_epmd = None;
     let patience = Instant::now() + DEAD_NAMESAKE;
     loop {
-        match register_once(identity, port).await {
+        match register_once(identity, epmd, port).await {
             Ok(registration) => return Ok((registration, own_epmd)),
             Err(EpmdError::NotRunning { .. }) if embedded && own_epmd.is_none() => {
                 match EpmdServer::bind_loopback(epmd_port).await {
@@ -111,16 +115,21 @@ async fn first_registration(
     }
 }
 
-async fn register_once(identity: &Identity, port: u16) -> Result<Registration, EpmdError> {
+async fn register_once(
+    identity: &Identity,
+    epmd: Epmd,
+    port: u16,
+) -> Result<Registration, EpmdError> {
     let kind = match identity.visibility {
         Visibility::Visible => NodeKind::Visible,
         Visibility::Hidden => NodeKind::Hidden,
     };
-    identity.epmd.register(identity.router.name().short(), port, kind).await
+    epmd.register(identity.router.name().short(), port, kind).await
 }
 
 /// A name that is registered, and the EPMD it's registered in if that is our own.
 struct Registered {
+    epmd: Epmd,
     registration: Registration,
     own_epmd: Option<EpmdServer>,
     embedded: bool,
@@ -137,7 +146,7 @@ async fn stay_registered(
     registered: Registered,
     cancel: CancellationToken,
 ) {
-    let Registered { mut registration, mut own_epmd, embedded } = registered;
+    let Registered { epmd, mut registration, mut own_epmd, embedded } = registered;
     let name = identity.router.name();
     loop {
         tokio::select! {
@@ -153,12 +162,12 @@ async fn stay_registered(
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match register_once(&identity, port).await {
+            match register_once(&identity, epmd, port).await {
                 Ok(registration) => break registration,
                 Err(EpmdError::NotRunning { .. })
                     if embedded && own_epmd.is_none() && lost.elapsed() >= BEFORE_OWN =>
                 {
-                    own_epmd = EpmdServer::bind_loopback(identity.epmd.port()).await.ok();
+                    own_epmd = EpmdServer::bind_loopback(epmd.port()).await.ok();
                     if own_epmd.is_some() {
                         log::warn!("{name}: EPMD doesn't return: running our own");
                     }

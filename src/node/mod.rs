@@ -17,6 +17,7 @@ mod monitors;
 mod process;
 mod quiet;
 mod registry;
+mod resolve;
 pub(crate) mod router;
 mod spawn;
 #[cfg(test)]
@@ -68,28 +69,24 @@ impl Node {
     /// Starts a bare node: it listens, is registered in EPMD and answers handshakes, but has no
     /// services. Users call [`crate::start`].
     pub(crate) async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let (lookup, port) = (config.lookup(), config.own_port());
         let cookie = match config.cookie {
             Some(cookie) => cookie,
             None => Cookie::find()?,
         };
         let router = Router::new(config.name.clone(), config.limits.in_reason());
-        let epmd = crate::epmd::Epmd::new(config.epmd_port);
         let identity = Arc::new(Identity::new(
             router,
             config.visibility,
             cookie,
             config.cookies,
-            epmd,
+            lookup,
             config.transport,
         ));
         let cancel = CancellationToken::new();
         let port = listener::start(
             &identity,
-            listener::Listen {
-                address: config.listen,
-                port: config.port,
-                embedded_epmd: config.embedded_epmd,
-            },
+            listener::Listen { address: config.listen, port, embedded_epmd: config.embedded_epmd },
             cancel.clone(),
         )
         .await?;
@@ -435,6 +432,20 @@ pub enum ConnectError {
         node: NodeName,
         /// Why.
         source: Arc<EpmdError>,
+    },
+    /// Our own resolver knows no such node.
+    #[error("nothing is known of where {node} is")]
+    Unresolved {
+        /// The name.
+        node: NodeName,
+    },
+    /// Our own resolver failed.
+    #[error("where {node} is couldn't be found out")]
+    Resolver {
+        /// The name.
+        node: NodeName,
+        /// Why.
+        source: Arc<io::Error>,
     },
     /// The cookies differ; a BEAM closes after our challenge reply and says no more.
     #[error("{node} has another cookie")]

@@ -75,11 +75,14 @@ impl Drop for Subscription {
 /// All subscribers of a pubsub.
 #[derive(Debug)]
 pub(super) struct Topics {
-    /// A standard map, hashed with a secret: what is looked up is a peer's choice.
-    open: Mutex<Option<HashMap<Arc<[u8]>, Vec<Arc<Inbox>>>>>,
+    /// `None` after the end.
+    open: Mutex<Option<ByTopic>>,
     behind: usize,
     behind_bytes: usize,
 }
+
+/// A standard map, hashed with a secret: what is looked up is a peer's choice.
+type ByTopic = HashMap<Arc<[u8]>, Vec<Arc<Inbox>>>;
 
 /// What one subscriber has yet to take.
 #[derive(Debug)]
@@ -106,22 +109,17 @@ impl Topics {
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, topic: &str) -> Subscription {
-        let inbox = |topic| Inbox { topic, state: Mutex::default(), waker: AtomicWaker::new() };
-        let mut open = self.open();
-        let inbox = match open.as_mut() {
-            Some(topics) => {
-                let key = topics.get_key_value(topic.as_bytes()).map(|(key, _)| key.clone());
-                let key = key.unwrap_or_else(|| topic.as_bytes().into());
-                let inbox = Arc::new(inbox(key.clone()));
-                topics.entry(key).or_default().push(inbox.clone());
-                inbox
-            }
-            None => {
-                let inbox = Arc::new(inbox(topic.as_bytes().into()));
-                inbox.close();
-                inbox
-            }
-        };
+        let topic: Arc<[u8]> = topic.as_bytes().into();
+        let inbox = Arc::new(Inbox {
+            topic: topic.clone(),
+            state: Mutex::default(),
+            waker: AtomicWaker::new(),
+        });
+        if let Some(topics) = self.open().as_mut() {
+            topics.entry(topic).or_default().push(inbox.clone());
+        } else {
+            inbox.close();
+        }
         Subscription { inbox, topics: Arc::downgrade(self) }
     }
 
@@ -160,7 +158,7 @@ impl Topics {
         topics.iter().flat_map(HashMap::values).flatten().for_each(|inbox| inbox.close());
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<HashMap<Arc<[u8]>, Vec<Arc<Inbox>>>>> {
+    fn open(&self) -> MutexGuard<'_, Option<ByTopic>> {
         self.open.lock().expect("no panic under this lock")
     }
 }

@@ -366,13 +366,12 @@ impl SharedScope {
     async fn of(node: &Node) -> Result<Self, RegisterError> {
         let slot = node.router().registry().slot::<Slot>(&Self::name());
         let mut held = slot.0.lock().await;
-        let pg = match held.upgrade() {
-            Some(pg) => pg,
-            None => {
-                let pg = Arc::new(Pg::start(node, Self::name())?);
-                *held = Arc::downgrade(&pg);
-                pg
-            }
+        let pg = if let Some(pg) = held.upgrade() {
+            pg
+        } else {
+            let pg = Arc::new(Pg::start(node, Self::name())?);
+            *held = Arc::downgrade(&pg);
+            pg
         };
         drop(held);
         Ok(Self { pg, slot })

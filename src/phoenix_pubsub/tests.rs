@@ -80,8 +80,7 @@ async fn further_groups_of_a_pool_are_joined_as_they_are_seen() {
     let (_epmd, a, b) = two_nodes().await;
     let pa = PubSub::start(&a, "P").await.unwrap();
     let mut here = pa.subscribe("t");
-    let mut options = Options::default();
-    options.pool_size = 3;
+    let options = Options { pool_size: 3, ..Options::default() };
     let pb = PubSub::start_with(&b, "P", &options).await.unwrap();
     let mut there = pb.subscribe("t");
 

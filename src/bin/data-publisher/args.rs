@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
+use data_publisher::discovery::Dns;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
 
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     /// Calls a function on a node, as `erpc:call/4`, and prints its result as an Erlang term
     Rpc(Rpc),
     /// Shows what is broadcast on a topic of a Phoenix.PubSub, or broadcasts on it
-    Pubsub(Pubsub),
+    Pubsub(PubsubArgs),
 }
 
 #[derive(Debug, Group)]
@@ -76,15 +77,25 @@ pub(crate) struct Join {
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
-    /// The TCP port other nodes dial [default: any free one]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub(crate) port: u16,
+    /// The TCP port other nodes dial [default: that of --dist-port, or any free one]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// The address to listen at [default: all, or the name's host part if it is a loopback address]
     #[arg(long)]
     pub(crate) listen: Option<IpAddr>,
     /// Connect only to the nodes named, not to those they know
     #[arg(long)]
     pub(crate) no_mesh: bool,
+    /// Hosts whose nodes to connect to, all that are registered in their EPMDs, now and later
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    pub(crate) epmd_hosts: Vec<String>,
+    /// A name in the DNS whose addresses are nodes, `BASENAME@address` each, now and later; may be given
+    /// several times [BASENAME: our own name's]
+    #[arg(long, value_name = "[BASENAME@]NAME")]
+    pub(crate) dns: Vec<String>,
+    /// As --dns, with the targets of the name's SRV records
+    #[arg(long, value_name = "[BASENAME@]NAME")]
+    pub(crate) dns_srv: Vec<String>,
 }
 
 /// Which publisher.
@@ -125,6 +136,10 @@ pub(crate) struct Access {
     #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(crate) tls: crate::tls::TlsArgs,
+    /// The TCP port of every node: there's no EPMD. As `erl -erl_epmd_port`, and `ERL_DIST_PORT` of
+    /// Elixir's releases
+    #[arg(long, value_name = "PORT")]
+    pub(crate) dist_port: Option<u16>,
 }
 
 #[derive(Debug, Group)]
@@ -224,7 +239,7 @@ pub(crate) struct Guest {
 
 #[derive(Debug, Group)]
 #[command(after_help = PUBSUB_HELP)]
-pub(crate) struct Pubsub {
+pub(crate) struct PubsubArgs {
     /// A node of the cluster that has the pubsub; the others are found through it
     pub(crate) node: NodeName,
     /// The pubsub's name as Elixir writes it: `MyApp.PubSub`, or `:my_pubsub`
@@ -264,7 +279,10 @@ impl Access {
             (None, Some(file)) => Cookie::from_file(file)?,
             (None, None) => Cookie::find()?,
         };
-        let config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        let mut config = NodeConfig::new(name)?.cookie(cookie).epmd_port(self.epmd_port);
+        if let Some(port) = self.dist_port {
+            config = config.dist_port(port);
+        }
         #[cfg(feature = "tls")]
         let config = self.tls.apply(config)?;
         Ok(if self.hidden { config.hidden() } else { config })
@@ -280,7 +298,22 @@ impl Join {
     /// The node's settings.
     pub(crate) fn config(&self) -> anyhow::Result<NodeConfig> {
         let mut config = self.identity.access.config(&self.identity.name)?;
-        config = config.port(self.port).mesh(!self.no_mesh);
+        config = config.mesh(!self.no_mesh);
+        if let Some(port) = self.port {
+            config = config.port(port);
+        }
+        for host in &self.epmd_hosts {
+            config = config.epmd_host(host);
+        }
+        let own = self.identity.name.short();
+        for name in &self.dns {
+            let (basename, query) = name.split_once('@').unwrap_or((own, name));
+            config = config.discovery(Dns::addresses(query, basename));
+        }
+        for name in &self.dns_srv {
+            let (basename, query) = name.split_once('@').unwrap_or((own, name));
+            config = config.discovery(Dns::services(query, basename));
+        }
         if let Some(address) = self.listen {
             config = config.listen(address);
         }

@@ -12,10 +12,10 @@ use super::handshake::{self, Admission, HandshakeError, Offer, Peer, Refusal, Us
 use super::socket::{Socket, Transport};
 use super::table::{Attempt, Claim, Failed, Knock, Outcome};
 use super::{Connection, start};
-use crate::epmd::Epmd;
 use crate::node::ConnectError;
 use crate::node::config::Visibility;
 use crate::node::cookie::Cookie;
+use crate::node::resolve::Lookup;
 use crate::node::router::Router;
 use crate::node::tls::TlsError;
 use crate::term::NodeName;
@@ -26,7 +26,7 @@ use crate::wire::Flags;
 pub(crate) struct Identity {
     pub(crate) router: Arc<Router>,
     pub(crate) visibility: Visibility,
-    pub(crate) epmd: Epmd,
+    pub(crate) lookup: Lookup,
     transport: Transport,
     cookie: Cookie,
     cookies: Vec<(NodeName, Cookie)>,
@@ -39,12 +39,12 @@ impl Identity {
         visibility: Visibility,
         cookie: Cookie,
         cookies: Vec<(NodeName, Cookie)>,
-        epmd: Epmd,
+        lookup: Lookup,
         transport: Transport,
     ) -> Self {
         let flags = offered(visibility).0;
         let us = Us::new(router.name().clone(), flags, router.creation(), missing_flags);
-        Self { router, visibility, epmd, transport, cookie, cookies, us }
+        Self { router, visibility, lookup, transport, cookie, cookies, us }
     }
 
     fn cookie_for(&self, peer: &NodeName) -> &Cookie {
@@ -130,13 +130,7 @@ impl Identity {
         deadline: Instant,
     ) -> Result<(Socket, Peer), ConnectError> {
         let node = || peer.clone();
-        let found = self.epmd.lookup(peer.host(), peer.short()).await;
-        let found =
-            found.map_err(|source| ConnectError::Epmd { node: node(), source: source.into() })?;
-        let port = found.ok_or_else(|| ConnectError::NoSuchNode { node: node() })?.port;
-        let socket = TcpStream::connect((peer.host(), port))
-            .await
-            .map_err(|source| ConnectError::Io { node: node(), source: source.into() })?;
+        let socket = self.lookup.dial(peer).await?;
         let _ = socket.set_nodelay(true);
         // A BEAM without TLS waits for more of our hello until its time is up, and so is ours.
         let secured = timeout_at(deadline, self.transport.connect(socket, peer.host())).await;

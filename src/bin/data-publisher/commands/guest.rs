@@ -27,15 +27,18 @@ pub(super) async fn connect(guest: &Guest, what: &str, peer: &NodeName) -> Resul
         Some(name) => name.clone(),
         None => own_name(what, peer).map_err(Absent::Us)?,
     };
-    let config = guest.access.config(&name).map_err(Absent::Us)?.mesh(false);
-    // Asked before we may have started an EPMD of our own, which knows nobody.
-    let epmd = Epmd::new(guest.access.epmd_port);
-    match epmd.lookup(peer.host(), peer.short()).await {
-        Ok(Some(_)) => {}
-        Ok(None) => return Err(Absent::Peer(ConnectError::NoSuchNode { node: peer.clone() })),
-        Err(source) => {
-            let (node, source) = (peer.clone(), source.into());
-            return Err(Absent::Peer(ConnectError::Epmd { node, source }));
+    // At any port of ours: nobody needs to find us.
+    let config = guest.access.config(&name).map_err(Absent::Us)?.mesh(false).port(0);
+    if guest.access.dist_port.is_none() {
+        // Asked before we may have started an EPMD of our own, which knows nobody.
+        let epmd = Epmd::new(guest.access.epmd_port);
+        match epmd.lookup(peer.host(), peer.short()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Absent::Peer(ConnectError::NoSuchNode { node: peer.clone() })),
+            Err(source) => {
+                let (node, source) = (peer.clone(), source.into());
+                return Err(Absent::Peer(ConnectError::Epmd { node, source }));
+            }
         }
     }
     let node = data_publisher::start(config).await.map_err(|error| Absent::Us(error.into()))?;

@@ -9,18 +9,19 @@ use data_publisher::term::{NodeName, Term};
 use data_publisher::{atom, gen_server, tuple};
 
 use super::{asked_to_end, guest, ping};
-use crate::args::Pubsub;
+use crate::args::PubsubArgs;
 use crate::{Answer, cure, output};
 
 /// How long connecting may take, and how long the node may take to be a member.
 const LIMIT: Duration = Duration::from_millis(7500);
 
-pub(super) async fn run(args: Pubsub) -> anyhow::Result<Answer> {
+pub(super) async fn run(args: PubsubArgs) -> anyhow::Result<Answer> {
     let name = match &args.guest.name {
         Some(name) => name.clone(),
         None => guest::own_name("pubsub", &args.node)?,
     };
-    let config = args.guest.access.config(&name)?.seed(args.node.clone());
+    // At any port of ours: nobody needs to find us.
+    let config = args.guest.access.config(&name)?.port(0).seed(args.node.clone());
     let node = data_publisher::start(config).await?;
     let result = tokio::select! {
         result = serve(&node, &args) => result,
@@ -30,9 +31,10 @@ pub(super) async fn run(args: Pubsub) -> anyhow::Result<Answer> {
     result.map(|()| Answer::Yes)
 }
 
-async fn serve(node: &Node, args: &Pubsub) -> anyhow::Result<()> {
+async fn serve(node: &Node, args: &PubsubArgs) -> anyhow::Result<()> {
     let pubsub = PubSub::start(node, &args.pubsub).await?;
-    let subscription = pubsub.subscribe(&args.topic);
+    // Before anybody can send.
+    let mut subscription = pubsub.subscribe(&args.topic);
     connect(node, &args.node).await?;
     if tokio::time::timeout(LIMIT, pubsub.wait_for(&args.node)).await.is_err() {
         bail!("{} has no pubsub {}", args.node, pubsub.name());
@@ -40,7 +42,6 @@ async fn serve(node: &Node, args: &Pubsub) -> anyhow::Result<()> {
     if let Some(message) = &args.publish {
         return publish(node, &pubsub, args, message).await;
     }
-    let mut subscription = subscription;
     while let Some(notice) = subscription.next().await {
         match notice {
             Notice::Message(message) => output::say(&message.to_string())?,
@@ -61,7 +62,7 @@ async fn serve(node: &Node, args: &Pubsub) -> anyhow::Result<()> {
 async fn publish(
     node: &Node,
     pubsub: &PubSub,
-    args: &Pubsub,
+    args: &PubsubArgs,
     message: &Term,
 ) -> anyhow::Result<()> {
     let request = tuple![atom!("call"), atom!("erlang"), atom!("nodes"), Term::NIL, atom!("user")];
