@@ -9,7 +9,7 @@ use anyhow::Result;
 use data_publisher::Node;
 
 use crate::otp::{Seen, config};
-use crate::support::{Certificates, Epmd, ErlNode, Otp, Security};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval};
 
 /// A BEAM node named `a`, in an EPMD of its own, with such certificates.
 async fn erl(
@@ -39,4 +39,11 @@ async fn rust(
     let config = config(name, epmd)?.tls(certificates.tls(security)?);
     let config = if seen == Seen::Hidden { config.hidden() } else { config };
     Ok(data_publisher::start(config).await?)
+}
+
+/// Waits until a node is connected to nobody, and its `net_kernel` knows: on OTP 25, a dial that comes
+/// between the two may fail.
+async fn gone(node: &ErlNode) -> Result<()> {
+    let state = "{nodes(connected), net_kernel:node_info('r@127.0.0.1', state)}";
+    wait_eval(node, state, "{[],{error,bad_node}}", SOON).await
 }

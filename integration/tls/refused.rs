@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use data_publisher::node::TlsVersion;
 
-use super::{erl, rust};
+use super::{erl, gone, rust};
 use crate::cli::Cli;
 use crate::otp::{Seen, on_each_release};
 use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval, wait_until};
@@ -132,7 +132,7 @@ impl Case<'_> {
             let state = "net_kernel:node_info('r@127.0.0.1', state)";
             wait_eval(self.a, state, "{ok,up}", SOON).await?;
             node.stop().await;
-            return self.gone().await;
+            return gone(self.a).await;
         };
         let error = anyhow::Error::from(result.expect_err("it's refused"));
         ensure!(error.to_string() == "no TLS connection to a@127.0.0.1", "{error:#}");
@@ -174,7 +174,7 @@ impl Case<'_> {
         let Some(told) = told else {
             assert_eq!(connected, "true", "{own:?}");
             drop(join);
-            return self.gone().await;
+            return gone(self.a).await;
         };
         assert_eq!(connected, "false", "{own:?}");
         if ours {
@@ -207,9 +207,5 @@ impl Case<'_> {
             is_there.then_some(()).ok_or_else(|| log.to_owned())
         })
         .await
-    }
-
-    async fn gone(&self) -> Result<()> {
-        wait_eval(self.a, "nodes(connected)", "[]", SOON).await
     }
 }
