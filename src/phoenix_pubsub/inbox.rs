@@ -16,7 +16,6 @@ use crate::term::Term;
 
 /// What a subscription brings.
 #[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
 pub enum Notice {
     /// A message, as a subscribed Elixir process gets it.
     Message(Term),

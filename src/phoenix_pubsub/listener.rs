@@ -18,6 +18,8 @@ use crate::{atom, tuple};
 /// A pubsub's listener before and while it runs.
 pub(super) struct Listener {
     node: crate::node::WeakNode,
+    /// Cancelled when the node stops, before anything else ends.
+    stopped: CancellationToken,
     process: Process,
     names: Names,
     /// The numbers of the groups it's in.
@@ -50,9 +52,17 @@ impl Listener {
             }
         }
         let (groups, changes) = scope.pg().monitor_scope().await?;
-        let (node, quiet) = (node.downgrade(), Quiet::default());
-        let joined = BTreeSet::new();
-        let mut listener = Self { node, process, names, joined, scope, changes, topics, quiet };
+        let mut listener = Self {
+            node: node.downgrade(),
+            stopped: node.stopped(),
+            process,
+            names,
+            joined: BTreeSet::new(),
+            scope,
+            changes,
+            topics,
+            quiet: Quiet::default(),
+        };
         for number in pool {
             listener.join(number).await?;
         }
@@ -80,7 +90,9 @@ impl Listener {
                     Some(pg::Event::Join { group, .. }) => self.follow(&group).await,
                     Some(pg::Event::Leave { .. }) => {}
                     None => {
-                        log::warn!("{}: its scope has ended, and it with it", self.names.name());
+                        if !self.stopped.is_cancelled() {
+                            log::warn!("{}: ends with its scope", self.names.name());
+                        }
                         break;
                     }
                 },

@@ -51,7 +51,6 @@ async fn serve(node: &Node, args: &PubsubArgs) -> anyhow::Result<()> {
                     "the output is read too slowly, {missed} messages missed"
                 ));
             }
-            _ => {}
         }
     }
     bail!("the pubsub {} was ended from outside", pubsub.name())
