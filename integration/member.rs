@@ -220,7 +220,7 @@ async fn in_erlang(otp: Otp, way: Way) -> Result<()> {
         (&kill_linked, "killed"),
         ("rpc:call(R, my_app, double, [21])", "42"),
         ("erpc:call(R, my_app, double, [21])", "42"),
-        ("rpc:multicall([R], my_app, double, [21])", "{[42],[]}"),
+        ("rpc:multicall([R], my_app, double, [500])", "{[1000],[]}"),
         ("{badrpc, {'EXIT', {undef, _}}} = rpc:call(R, os, cmd, [\"id\"]), no", "no"),
         ("try erpc:call(R, os, cmd, [\"id\"]) catch error:{exception, undef, _} -> no end", "no"),
         (
@@ -300,7 +300,7 @@ async fn elixir_gets_all_the_answers(otp: Otp) -> Result<()> {
             (&kill_linked, "killed"),
             (":rpc.call(r, :my_app, :double, [21])", "42"),
             (":erpc.call(r, :my_app, :double, [21])", "42"),
-            (":rpc.multicall([r], :my_app, :double, [21])", "{[42],[]}"),
+            (":rpc.multicall([r], :my_app, :double, [500])", "{[1000],[]}"),
             ("{:badrpc, {:EXIT, {:undef, _}}} = :rpc.call(r, System, :halt, []); :no", "no"),
             (":global.sync()", "ok"),
             (":sys.get_state({:s, r}).scope", "s"),

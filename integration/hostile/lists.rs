@@ -146,7 +146,7 @@ async fn messages_that_never_end_close() -> Result<()> {
     let mut large = attacker(&victim, "large@127.0.0.1").await?;
     large.frame(&fragment(69, 1, 1000, &start)).await?;
     for number in (900..1000).rev() {
-        if large.frame(&fragment(70, 1, number, &[7; 60_000])).await.is_err() {
+        if large.frame(&fragment(70, 1, number, &vec![7; 60_000])).await.is_err() {
             break;
         }
     }

@@ -49,10 +49,10 @@ fn pid_of(term: &Term) -> Result<Pid> {
 }
 
 async fn large_messages_let_small_ones_pass_both_ways(otp: Otp) -> Result<()> {
-    let (_epmd, a) = erl(otp).await?;
+    let (epmd, a) = erl(otp).await?;
     a.load("erlang/test/flood.erl").await?;
     for seen in BOTH {
-        let rust = rust_node("r", &_epmd, seen).await?;
+        let rust = rust_node("r", &epmd, seen).await?;
         rust.connect("a@127.0.0.1").await?;
         echo(&rust, "echo")?;
         let mut sink = rust.spawn();
@@ -71,7 +71,8 @@ async fn large_messages_let_small_ones_pass_both_ways(otp: Otp) -> Result<()> {
         sink.send(pid_of(pinger)?, tuple![atom!("done"), atom!("in")]);
         let tested = next(&mut sink).await?;
         let [_, count, longest] = tested.tuple::<3>()?;
-        let (count, longest) = (count.integer()?, Duration::from_micros(longest.integer()? as u64));
+        let (count, longest) =
+            (count.integer()?, Duration::from_micros(longest.integer()?.cast_unsigned()));
         println!(
             "OTP {otp}, {seen:?}, 64 MB in: {count} echoes meanwhile, the longest {longest:?}"
         );
@@ -104,7 +105,7 @@ async fn large_messages_let_small_ones_pass_both_ways(otp: Otp) -> Result<()> {
                 break answer.into_term();
             }
         };
-        assert_eq!(answer, tuple![LARGE as i64, true]);
+        assert_eq!(answer, tuple![Term::from(LARGE as u64), true]);
         println!(
             "OTP {otp}, {seen:?}, 64 MB out: {count} echoes meanwhile, the longest {longest:?}"
         );

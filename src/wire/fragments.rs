@@ -156,8 +156,8 @@ mod tests {
         Fragments::new(FragmentLimits { sequences: 2, bytes: 10, message: 8 })
     }
 
-    fn whole(bytes: &[u8]) -> Result<Option<Whole>, FragmentError> {
-        Ok(Some(Whole { atoms: Vec::new(), bytes: bytes.to_vec() }))
+    fn whole(bytes: &[u8]) -> Whole {
+        Whole { atoms: Vec::new(), bytes: bytes.to_vec() }
     }
 
     #[test]
@@ -166,10 +166,10 @@ mod tests {
         assert_eq!(fragments.first(7, 2, &[], b"ab"), Ok(None));
         assert_eq!(fragments.first(8, 3, &[], b"A"), Ok(None));
         assert_eq!(fragments.add(8, 2, b"B"), Ok(None));
-        assert_eq!(fragments.add(7, 1, b"c"), whole(b"abc"));
-        assert_eq!(fragments.add(8, 1, b"C"), whole(b"ABC"));
+        assert_eq!(fragments.add(7, 1, b"c"), Ok(Some(whole(b"abc"))));
+        assert_eq!(fragments.add(8, 1, b"C"), Ok(Some(whole(b"ABC"))));
         assert_eq!(fragments.bytes, 0);
-        assert_eq!(fragments.first(9, 1, &[], b"x"), whole(b"x"));
+        assert_eq!(fragments.first(9, 1, &[], b"x"), Ok(Some(whole(b"x"))));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub const FRAGMENT_SIZE: usize = 64 << 10;
 /// Bytes before the payload of a fragment that isn't the first.
 pub const FRAGMENT_HEAD: usize = 4 + 2 + 8 + 8;
 
+/// More than a list of the atoms of a control tuple takes.
+const LIST: usize = 1 << 10;
+
 /// Writes the frames of one connection.
 #[derive(Debug)]
 pub struct Outbound {
@@ -114,8 +117,6 @@ impl Outbound {
         self.atoms.begin();
         let cached = order == Order::Kept && self.flags.contains(Flags::DIST_HDR_ATOM_CACHE);
         write(&mut Body::listed(&mut self.body, cached.then_some(&mut self.atoms)))?;
-        // The list is longer than the atoms' names by less than this.
-        const LIST: usize = 1 << 10;
         if self.body.len().saturating_add(more) > MAX_MESSAGE - LIST {
             return Err(EncodeError::TooLarge);
         }

@@ -219,13 +219,12 @@ impl Queue {
             payload,
             large,
         });
-        match state.behind.get_mut(from) {
-            Some(behind) => behind.push_back(stream),
-            None => {
-                state.flush_tail(true);
-                state.behind.insert(from.clone(), VecDeque::new());
-                state.chunks.push_back(stream);
-            }
+        if let Some(behind) = state.behind.get_mut(from) {
+            behind.push_back(stream);
+        } else {
+            state.flush_tail(true);
+            state.behind.insert(from.clone(), VecDeque::new());
+            state.chunks.push_back(stream);
         }
         self.pushed(state, added, large)
     }
@@ -578,7 +577,7 @@ mod tests {
             let mut pending = Vec::new();
             for (number, (from, size)) in sends.into_iter().enumerate() {
                 let bytes = size * size * 200;
-                let message = crate::tuple![number as i64, binary(bytes)];
+                let message = crate::tuple![u32::try_from(number).unwrap(), binary(bytes)];
                 send(&queue, from, &message);
                 expected.entry(from).or_default().push(message);
                 for _ in 0..written_between {
