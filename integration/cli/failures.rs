@@ -66,11 +66,11 @@ async fn an_unknown_name() -> Result<()> {
 
 #[tokio::test]
 async fn no_epmd_on_the_peer_s_host() -> Result<()> {
-    // Ours listens at 127.0.0.1 only.
+    // Ours listens at 127.0.0.1 to 127.0.0.3.
     let epmd = Epmd::start().await?;
-    let arguments = ["join", "b@127.0.0.2", "--name", "r@127.0.0.1", "--cookie", COOKIE];
+    let arguments = ["join", "b@127.0.0.9", "--name", "r@127.0.0.1", "--cookie", COOKIE];
     let ended = Cli::run(epmd.port(), &arguments).await?;
-    ended.assert_failed(&["no EPMD at 127.0.0.2", "--epmd-port"]);
+    ended.assert_failed(&["no EPMD at 127.0.0.9", "--epmd-port"]);
     Ok(())
 }
 

@@ -19,13 +19,7 @@ async fn erl(
 ) -> Result<(Epmd, ErlNode)> {
     let epmd = Epmd::start_of(otp).await?;
     let node = ErlNode::options(otp, "a", epmd.port()).tls(certificates, security)?.start().await?;
-    if otp == Otp::R25 {
-        // When a connection ends, by whichever side, one of its two processes may be gone before the
-        // supervisor ends it.
-        node.allow_crash(
-            "tls_dyn_connection_sup}\n    errorContext: shutdown_error\n    reason: noproc",
-        );
-    }
+    allow_ends(&node);
     Ok((epmd, node))
 }
 
@@ -46,4 +40,15 @@ async fn rust(
 async fn gone(node: &ErlNode) -> Result<()> {
     let state = "{nodes(connected), net_kernel:node_info('r@127.0.0.1', state)}";
     wait_eval(node, state, "{[],{error,bad_node}}", SOON).await
+}
+
+/// What OTP 25 logs when a connection ends, by whichever side: one of its two processes may be gone
+/// before the supervisor ends it, or before the connection has been made known to it.
+pub(crate) fn allow_ends(node: &ErlNode) {
+    if node.otp() == Otp::R25 {
+        node.allow_crash(
+            "tls_dyn_connection_sup}\n    errorContext: shutdown_error\n    reason: noproc",
+        );
+        node.allow_crash("{shutdown,dist_closed}");
+    }
 }
