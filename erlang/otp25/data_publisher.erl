@@ -27,6 +27,10 @@
 %% updates it can't read. The lower version as label is right for both.) A callback module is asked to
 %% translate to its own version or to a lower one, never to one it can't know.
 %%
+%% To a peer that has sent its local data and then no `discover' for a second, a label below our version tells
+%% its version. Any other may be OTP 29's, which says nothing of it: such a peer is asked for its data once
+%% more, and when that is here and still no `discover', it takes us for known and none will come.
+%%
 %% == Where it differs from OTP 29 ==
 %%
 %% <ul>
@@ -115,7 +119,7 @@
 -define(RETRY, 30_000).
 
 %% How long a peer that sent its data without a `discover' has for it, in milliseconds. On one connection the
-%% two come together, but a peer that takes us for known sends none.
+%% two come one behind the other, but a peer that takes us for known sends none.
 -define(ANSWER, 1_000).
 
 -record(peer, {
@@ -133,8 +137,9 @@
     is_told = false :: boolean(),
     %% Runs while it mustn't be asked again.
     retry :: undefined | reference(),
-    %% Runs while its `discover' is awaited.
-    answer :: undefined | reference()
+    %% Its `discover', as long as its data is here without one: it has until this timer fires. Once it's
+    %% overdue, the peer's next data says that it will never come.
+    answer :: undefined | reference() | overdue
 }).
 
 -record(state, {
@@ -286,10 +291,12 @@ local_data(Peer, _Label, _Data, State) when node(Peer) =:= node() ->
     State;
 local_data(Peer, Label, Data, State) ->
     Known = ensure_peer(Peer, Label, State),
-    try reshow(node(Peer), Known, set_data(Peer, Data, Known))
-    catch _:_:Stack ->
-        unreadable(Peer, local_data, Stack, Known)
-    end.
+    NewState =
+        try reshow(node(Peer), Known, set_data(Peer, Data, Known))
+        catch _:_:Stack ->
+            unreadable(Peer, local_data, Stack, Known)
+        end,
+    no_discover_came(Peer, NewState).
 
 update_of(Peer, Update, #state{peers = Peers} = State) ->
     case Peers of
@@ -343,17 +350,41 @@ peer_down(Peer, Ref, #state{peers = Peers} = State) ->
 
 timeout(Timer, Peer, #state{peers = Peers} = State) ->
     case Peers of
-        #{Peer := #peer{retry = Timer, is_synced = true} = Known} ->
+        #{Peer := #peer{retry = Timer, is_synced = true, answer = Answer} = Known} when Answer =/= overdue ->
             put_peer(Peer, Known#peer{retry = undefined}, State);
         #{Peer := #peer{retry = Timer}} ->
             ask_again(Peer, State);
-        #{Peer := #peer{answer = Timer, version = Label} = Known} ->
-            %% Everyone takes local data that it hasn't asked for.
-            send_local_data(Peer, Label, State),
-            put_peer(Peer, Known#peer{is_told = true, answer = undefined}, State);
+        #{Peer := #peer{answer = Timer} = Known} ->
+            discover_overdue(Peer, Known, State);
         #{} ->
             State
     end.
+
+%% A label below our version is the version of the peer. But OTP 29 labels with ours whatever its own is, so
+%% what the label says mustn't be written while the `discover' may still be on its way. All that the peer says
+%% comes in order, so its answer comes behind it.
+discover_overdue(Peer, #peer{version = Label}, #state{version = Ours} = State) when Label < Ours ->
+    tell(Peer, State);
+discover_overdue(Peer, Known, State) ->
+    NewState = put_peer(Peer, Known#peer{answer = overdue}, State),
+    case Known of
+        #peer{retry = undefined} -> ask_again(Peer, NewState);
+        #peer{} -> NewState
+    end.
+
+%% A peer has sent its data. If that is the answer to our second question, its label is all we'll ever hear of
+%% its version.
+no_discover_came(Peer, State) ->
+    case get_peer(Peer, State) of
+        #peer{answer = overdue} -> tell(Peer, State);
+        #peer{} -> State
+    end.
+
+%% Everyone takes local data that it hasn't asked for.
+tell(Peer, State) ->
+    #peer{version = Label} = Known = get_peer(Peer, State),
+    send_local_data(Peer, Label, State),
+    put_peer(Peer, Known#peer{is_told = true, answer = undefined}, State).
 
 start_timer(Time, Peer) ->
     erlang:start_timer(Time, self(), {?MODULE, Peer}).

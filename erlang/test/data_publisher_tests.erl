@@ -25,6 +25,8 @@ tests() ->
      {"updates before the local data are ignored", fun early/1},
      {"peers on our own node are ignored", fun own_node/1},
      {"a peer that never says discover gets our data all the same", fun no_discover/1},
+     {"a label below our version is believed", fun low_label/1},
+     {"what the label of a peer says isn't written while its discover may still come", fun late_discover/1},
      {"what the module has as plain messages is sent as it is", fun plain/1},
      {"what nobody knows is given to the module", fun other_messages/1},
      {"other dialects are translated", fun dialects/1},
@@ -227,8 +229,54 @@ no_discover([A, B | _]) ->
     see(A, Scope, #{name(B) => {old, [1]}}),
     update(A, Scope, {old, 1}),
     case is_own() of
+        true ->
+            %% Asked once more, it says what it has, and again no discover.
+            hears(B, Peer, [{discover, Me, 1}]),
+            say(B, Peer, {Scope, name(A)}, {local_data, Peer, 1, {old, [2]}}),
+            Told = [{discover, Me, 1}, {'$gen_cast', {local_data, Me, 1, {old, [1]}}}],
+            hears(B, Peer, Told),
+            update(A, Scope, {old, 2}),
+            hears(B, Peer, Told ++ [{update, Me, {old, 2}}]);
+        false ->
+            hears(B, Peer, [{update, Me, {old, 1}}])
+    end.
+
+low_label([A, B | _]) ->
+    Scope = scope(),
+    start(A, Scope, #{version => 2, format => new}),
+    Me = pid(A, Scope),
+    Peer = peer(B),
+    say(B, Peer, {Scope, name(A)}, {local_data, Peer, 1, {old, [1]}}),
+    see(A, Scope, #{name(B) => {old, [1]}}),
+    update(A, Scope, {new, 1}),
+    case is_own() of
         true -> hears(B, Peer, [{'$gen_cast', {local_data, Me, 1, {old, [1]}}}]);
         false -> hears(B, Peer, [{update, Me, {old, 1}}])
+    end.
+
+%% A peer of version 1 on OTP 29, which labels its data with the receiver's version.
+late_discover([A, B | _]) ->
+    Scope = scope(),
+    start(A, Scope, #{version => 2, format => new}),
+    Me = pid(A, Scope),
+    Peer = peer(B),
+    To = {Scope, name(A)},
+    say(B, Peer, To, {local_data, Peer, 2, {old, [1]}}),
+    see(A, Scope, #{name(B) => {old, [1]}}),
+    update(A, Scope, {new, 1}),
+    case is_own() of
+        true ->
+            %% The second is over, and nothing but the question was sent.
+            hears(B, Peer, [{discover, Me, 2}]),
+            update(A, Scope, {new, 2}),
+            say(B, Peer, To, {discover, Peer, 1}),
+            say(B, Peer, To, {local_data, Peer, 2, {old, [1]}}),
+            Told = [{discover, Me, 2}, {'$gen_cast', {local_data, Me, 1, {old, [1, 2]}}}],
+            hears(B, Peer, Told),
+            update(A, Scope, {new, 3}),
+            hears(B, Peer, Told ++ [{update, Me, {old, 3}}]);
+        false ->
+            hears(B, Peer, [{update, Me, {new, 1}}])
     end.
 
 plain([A, B | _]) ->
