@@ -167,7 +167,9 @@ mod check {
                 other => bail!("{round}: {other:?} before Down"),
             }
             match next(&mut events).await? {
-                NodeEvent::Up { node, visible: true } => ensure!(node == name, "{round}: {node}"),
+                NodeEvent::Up { node, visible: true, .. } => {
+                    ensure!(node == name, "{round}: {node}")
+                }
                 other => bail!("{round}: {other:?} before Up"),
             }
             // A process hears first of its monitors, then of the node.

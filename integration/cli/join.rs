@@ -63,7 +63,13 @@ async fn json_contract(otp: Otp) -> Result<()> {
     assert!(up["creation"].is_u64(), "{up}");
 
     let node_up = cli.event("node_up", |event| is(event, "node_up")).await?;
-    assert_eq!(node_up, json!({"event": "node_up", "node": "a@127.0.0.1"}));
+    assert_eq!(fields(&node_up), ["event", "node", "visible", "flags"]);
+    assert_eq!((&node_up["node"], &node_up["visible"]), (&json!("a@127.0.0.1"), &json!(true)));
+    let flags = node_up["flags"].as_array().context("a list")?;
+    for flag in ["PUBLISHED", "DIST_HDR_ATOM_CACHE", "FRAGMENTS", "SPAWN"] {
+        assert!(flags.contains(&json!(flag)), "{flags:?}");
+    }
+    assert_eq!(flags.contains(&json!("ALTACT_SIG")), otp == Otp::R29);
     let peer_up = cli.event("peer_up", |event| is(event, "peer_up")).await?;
     assert_eq!(fields(&peer_up), ["event", "node", "pid", "version"]);
     assert_eq!(peer_up["node"], "a@127.0.0.1");
@@ -210,7 +216,7 @@ async fn text_tells_the_same_to_people() -> Result<()> {
     )?;
     for (word, rest) in [
         ("up", "r@127.0.0.1, port "),
-        ("node_up", "a@127.0.0.1"),
+        ("node_up", "a@127.0.0.1, visible, atom cache, fragments, spawn"),
         ("peer_up", "<a@127.0.0.1."),
         ("join", "mine <r@127.0.0.1."),
         ("join", "theirs <a@127.0.0.1."),

@@ -71,7 +71,7 @@ pub trait DataPublisher: Sized + Send + 'static {
     /// What a subscriber gets for each change.
     type Event: Clone + Send;
 
-    /// The newest format this publisher writes. Default 1. Asked once. As OTP's `version/0`.
+    /// The newest format this publisher writes; always the same. Default 1. As OTP's `version/0`.
     fn version(&self) -> Version {
         1.into()
     }

@@ -38,6 +38,7 @@ pub use publisher::{Change, Event, Initial, KvPublisher, Owners, Subscription, V
 #[cfg(feature = "serde")]
 pub use typed::{Entry, PutError, TypedKv, Unreadable};
 
+use crate::atom;
 use crate::engine::Version;
 use crate::node::{Node, RegisterError};
 use crate::scope::{self, PeerEvents, Scope, ScopeStopped};
@@ -55,8 +56,12 @@ impl Kv {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::Taken`] when a process of that name runs on the node.
+    /// [`RegisterError::Taken`] when a process of that name runs on the node;
+    /// [`RegisterError::Reserved`] for the name `pg`, that of the scope every BEAM node may run.
     pub fn start(node: &Node, scope: Atom) -> Result<Self, RegisterError> {
+        if scope == atom!("pg") {
+            return Err(RegisterError::Reserved { name: scope });
+        }
         Ok(Self { scope: Scope::start(node, scope, KvPublisher)? })
     }
 

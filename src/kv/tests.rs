@@ -230,3 +230,9 @@ mod typed {
         assert_eq!(limits.get("up").unwrap()[node.name()], Ok(limit));
     }
 }
+
+#[tokio::test]
+async fn the_name_of_pg_is_not_for_keys_and_values() {
+    let refused = Kv::start(&node().await, atom!("pg")).unwrap_err();
+    assert!(matches!(refused, RegisterError::Reserved { .. }), "{refused}");
+}

@@ -38,8 +38,8 @@ pub use cookie::{Cookie, CookieError};
 pub(crate) use process::Envelope;
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use quiet::Quiet;
-pub(crate) use registry::Legacy;
 pub use registry::RegisterError;
+pub(crate) use registry::{Leaving, Legacy};
 pub use spawn::SpawnRequest;
 pub(crate) use spawn::{Leader, Order, Spawner};
 pub use tls::TlsError;
@@ -48,6 +48,7 @@ pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVe
 
 use crate::epmd::EpmdError;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
+use crate::wire::Flags;
 use connection::encode_payload;
 use connection::setup::Identity;
 use router::Router;
@@ -343,6 +344,8 @@ pub enum NodeEvent {
         node: NodeName,
         /// Whether it is in `nodes()`, not in `nodes(hidden)`.
         visible: bool,
+        /// What both ends agreed on.
+        flags: Flags,
     },
     /// It is closed.
     Down {

@@ -14,12 +14,15 @@ use crate::term::{Atom, Pid};
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: RwLock<FxHashMap<Atom, Pid>>,
-    legacies: Mutex<FxHashMap<Atom, oneshot::Receiver<Legacy>>>,
+    legacies: Mutex<FxHashMap<Atom, Leaving>>,
     slots: Mutex<FxHashMap<Atom, Arc<dyn Any + Send + Sync>>>,
 }
 
 /// What one who had a name leaves to the next. As many are kept as names were ever used by scopes.
 pub(crate) type Legacy = Box<dyn Any + Send>;
+
+/// Who had a name, and where it puts what it leaves.
+pub(crate) type Leaving = (Pid, oneshot::Receiver<Legacy>);
 
 /// A name couldn't be registered.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -32,6 +35,13 @@ pub enum RegisterError {
         name: Atom,
         /// Who has it.
         holder: Pid,
+    },
+    /// The name is kept for something else: `pg` dies, on every release, of what other publishers say
+    /// to whoever has that name.
+    #[error("the name {name} is kept for scopes of pg, which die of what others say")]
+    Reserved {
+        /// The name.
+        name: Atom,
     },
     /// The process has ended or lives on another node.
     #[error("{pid} is no living process of this node")]
@@ -67,15 +77,16 @@ impl Registry {
         self.names.write().expect("no panic under this lock").retain(|_, holder| holder != pid);
     }
 
-    /// For who has just got a name: where the one before puts what it leaves, which may be still to
-    /// come, and where this one will put its own.
+    /// For who has just got a name: the one before and where it puts what it leaves, which may be still
+    /// to come, and where this one will put its own.
     pub(crate) fn succeed(
         &self,
         name: &Atom,
-    ) -> (Option<oneshot::Receiver<Legacy>>, oneshot::Sender<Legacy>) {
+        pid: &Pid,
+    ) -> (Option<Leaving>, oneshot::Sender<Legacy>) {
         let (sender, receiver) = oneshot::channel();
         let mut legacies = self.legacies.lock().expect("no panic under this lock");
-        (legacies.insert(name.clone(), receiver), sender)
+        (legacies.insert(name.clone(), (pid.clone(), receiver)), sender)
     }
 
     /// A place for what those who share a name on this node have in common, empty at first; it's there

@@ -26,8 +26,8 @@ use crate::term::{Atom, Pid, Term};
 /// Events a subscriber may be behind before it gets a fresh snapshot instead.
 const BEHIND: usize = 10_000;
 
-/// A running scope. Clones are the same one; it stops when the last is dropped, or by
-/// [`stop`](Self::stop).
+/// A running scope. Clones are the same one; it stops soon after the last is dropped, or by
+/// [`stop`](Self::stop), after which the name is free.
 pub struct Scope<P: DataPublisher>(Arc<Handle<P>>);
 
 struct Handle<P: DataPublisher> {
@@ -64,7 +64,9 @@ enum Command<P: DataPublisher> {
 struct SubscriptionId(u64);
 
 impl<P: DataPublisher> Scope<P> {
-    /// Starts a scope on a node and registers its process under the scope's name.
+    /// Starts a scope on a node and registers its process under the scope's name. That mustn't be the
+    /// name of a scope of `pg` somewhere in the cluster unless the publisher is `pg`'s: it dies there of
+    /// what another one says.
     ///
     /// # Errors
     ///
@@ -86,11 +88,12 @@ impl<P: DataPublisher> Scope<P> {
     ) -> Result<Self, RegisterError> {
         let process = node.spawn();
         node.register(name.clone(), process.pid())?;
-        let (before, after) = node.router().registry().succeed(&name);
         let (commands, inbox) = mpsc::unbounded_channel();
         let pid = process.pid().clone();
         let task = task::Task::new(process, name.clone(), publisher, options, commands.downgrade());
         let view = task.view().clone();
+        // Only now: a publisher that panics as it begins takes nothing with it.
+        let (before, after) = node.router().registry().succeed(&name, &pid);
         tokio::spawn(task.run(inbox, before, after));
         Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), view, commands })))
     }
@@ -121,7 +124,8 @@ impl<P: DataPublisher> Scope<P> {
     }
 
     /// Reads the view, which has all updates that were awaited before. Crosses no task; the scope's
-    /// task waits for `read` to return if it has something to write, so that should be soon.
+    /// task waits for `read` to return if it has something to write, so that should be soon. Within
+    /// `read` and within the publisher the view mustn't be read again: each would wait for the other.
     ///
     /// # Errors
     ///
@@ -152,12 +156,12 @@ impl<P: DataPublisher> Scope<P> {
         self.ask(Command::Peers).await
     }
 
-    /// Resolves when every node that is connected now has answered: its data is in the view, or it
-    /// doesn't run the scope. A node that is lost meanwhile isn't waited for, and one that comes
-    /// meanwhile isn't either.
+    /// Resolves when every node that is connected now has answered: its data is in the view, or can't
+    /// be read, or nobody has the scope's name there at this moment. A node that is lost meanwhile
+    /// isn't waited for, and one that comes meanwhile isn't either.
     ///
-    /// A process of the scope's name that never answers, as a standalone scope's, is waited for
-    /// 30 s.
+    /// A process of the scope's name that never answers, as a standalone scope's or one of
+    /// `join --module raw`, is waited for 30 s.
     ///
     /// # Errors
     ///

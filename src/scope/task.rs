@@ -25,13 +25,14 @@ use crate::engine::{
     SubscriberId, TimerId, Wire,
 };
 use crate::gen_server::{Shown, Sys, Verdict};
-use crate::node::{Connection, Envelope, Legacy, Monitored, Origin, Process, Received};
+use crate::node::router::Router;
+use crate::node::{Connection, Envelope, Leaving, Legacy, Monitored, Origin, Process, Received};
 use crate::term::{Atom, Destination, Map, NodeName, Pid, Reference, Term};
 use crate::{atom, map};
 
-/// How long the scope that had our name may take to leave us its data. Its process has ended, or we
-/// hadn't the name; so it takes what one callback takes, unless somebody took the name from it.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long we look for the data of a scope that had our name and still lives: somebody took the name
+/// from it.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Inputs handled between two looks at the clock and at the other queue.
 const TURN: usize = 256;
@@ -95,6 +96,18 @@ enum First<P: DataPublisher> {
     Resumed(mpsc::OwnedPermit<Item<P>>),
 }
 
+/// What the one before has left. A scope whose process has ended ends, too, as soon as the callback
+/// it's in returns; so it's waited for, or its data would be nobody's.
+async fn last_word(router: Arc<Router>, (pid, mut left): Leaving) -> Option<Legacy> {
+    loop {
+        match tokio::time::timeout(LAST_WORD, &mut left).await {
+            Ok(legacy) => return legacy.ok(),
+            Err(_) if router.is_alive(&pid) => return None,
+            Err(_) => log::debug!("{pid} hasn't left its data yet"),
+        }
+    }
+}
+
 impl<P: DataPublisher> Task<P> {
     pub(super) fn new(
         process: Process,
@@ -141,12 +154,12 @@ impl<P: DataPublisher> Task<P> {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command<P>>,
-        before: Option<oneshot::Receiver<Legacy>>,
+        before: Option<Leaving>,
         after: oneshot::Sender<Legacy>,
     ) {
         let _readers = Readers(self.view().clone());
         if let Some(before) = before
-            && let Ok(Ok(legacy)) = tokio::time::timeout(LAST_WORD, before).await
+            && let Some(legacy) = last_word(self.process.router().clone(), before).await
             && let Ok(left) = legacy.downcast::<Left<P>>()
         {
             let mut actions = Vec::new();

@@ -202,3 +202,33 @@ async fn a_scope_lives_beside_another_on_one_node() {
     assert_eq!(other.view(|view| view[node.name()]), Ok(2));
     assert!(Scope::start(&node, atom!("other"), Load).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_scope_leaves_late_is_not_lost() {
+    let node = node("a@127.0.0.1", epmd_port()).await;
+    let load = start(&node);
+    load.update(5).await.unwrap();
+    // A reader that takes its time keeps the scope from ending.
+    let (entered, inside) = oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let reader = load.clone();
+    let reading = std::thread::spawn(move || {
+        let _ = reader.view(|_| {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        });
+    });
+    inside.await.unwrap();
+    node.router().end_process(load.pid(), &atom!("killed").into());
+    let next = start(&node);
+    // Longer than somebody who lost the name is waited for.
+    tokio::time::sleep(task::LAST_WORD * 3 / 2).await;
+    release.send(()).unwrap();
+    let left = async {
+        while next.view(|view| view.get(node.name()).copied()) != Ok(Some(5)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, left).await.unwrap();
+    reading.join().unwrap();
+}

@@ -144,6 +144,11 @@ impl Flags {
         if self.contains(Self::MANDATORY_25_DIGEST) { self.with(Self::MANDATORY_25) } else { self }
     }
 
+    /// Their names, those of bits that have one.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| *name)
+    }
+
     /// The names of the [`Flags::REQUIRED`] a peer lacks, for the error that refuses it; `None` if
     /// it lacks none. The digest counts as what it stands for.
     pub fn missing_required(self) -> Option<String> {

@@ -4,13 +4,14 @@
 use std::io::Write;
 
 use data_publisher::term::{Creation, NodeName, Pid, Term};
+use data_publisher::wire::Flags;
 use serde_json::{Value, json};
 
 /// Something that happened, or an answer.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     Up { node: &'a NodeName, port: u16, creation: Creation },
-    NodeUp { node: &'a NodeName },
+    NodeUp { node: &'a NodeName, visible: bool, flags: Flags },
     NodeDown { node: &'a NodeName, reason: String },
     PeerUp { pid: &'a Pid, version: &'a Term },
     PeerDown { pid: &'a Pid, reason: &'a Term },
@@ -55,7 +56,10 @@ fn object(event: &Event<'_>) -> Value {
         Event::Up { node, port, creation } => {
             json!({"event": "up", "node": node.as_str(), "port": port, "creation": creation.0})
         }
-        Event::NodeUp { node } => json!({"event": "node_up", "node": node.as_str()}),
+        Event::NodeUp { node, visible, flags } => json!({
+            "event": "node_up", "node": node.as_str(), "visible": visible,
+            "flags": flags.names().collect::<Vec<_>>(),
+        }),
         Event::NodeDown { node, reason } => {
             json!({"event": "node_down", "node": node.as_str(), "reason": reason})
         }
@@ -102,7 +106,10 @@ fn object(event: &Event<'_>) -> Value {
 fn text(event: &Event<'_>) -> String {
     match event {
         Event::Up { node, port, .. } => format!("up         {node}, port {port}"),
-        Event::NodeUp { node } => format!("node_up    {node}"),
+        Event::NodeUp { node, visible, flags } => {
+            let kind = if *visible { "visible" } else { "hidden" };
+            format!("node_up    {node}, {kind}{}", agreed(*flags))
+        }
         Event::NodeDown { node, reason } => format!("node_down  {node}, {reason}"),
         Event::PeerUp { pid, version } => format!("peer_up    {pid}, version {version}"),
         Event::PeerDown { pid, reason } => format!("peer_down  {pid}, {reason}"),
@@ -148,4 +155,15 @@ pub(crate) fn say(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
+}
+
+/// What not every connection has, in words: `, atom cache, fragments`.
+fn agreed(flags: Flags) -> String {
+    let words = [
+        (Flags::DIST_HDR_ATOM_CACHE, ", atom cache"),
+        (Flags::FRAGMENTS, ", fragments"),
+        (Flags::SPAWN, ", spawn"),
+        (Flags::ALTACT_SIG, ", priority"),
+    ];
+    words.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, word)| *word).collect()
 }

@@ -41,10 +41,7 @@ impl Router {
         for pid in self.node_watchers() {
             self.put(&pid, Received::NodeUp(connection.clone()), None);
         }
-        self.tell_observers(&NodeEvent::Up {
-            node: connection.peer().clone(),
-            visible: connection.is_visible(),
-        });
+        self.tell_observers(&node_up(connection));
         true
     }
 
@@ -142,8 +139,7 @@ impl Router {
         let _transition = self.transition();
         let (sender, receiver) = mpsc::unbounded_channel();
         for connection in self.table.all_up() {
-            let (node, visible) = (connection.peer().clone(), connection.is_visible());
-            let _ = sender.send(NodeEvent::Up { node, visible });
+            let _ = sender.send(node_up(&connection));
         }
         if !self.table.is_stopped() {
             let mut observers = self.observers.lock().expect("no panic under this lock");
@@ -162,4 +158,9 @@ impl Router {
     pub(super) fn node_watchers(&self) -> Vec<Pid> {
         self.node_watchers.lock().expect("no panic under this lock").clone()
     }
+}
+
+fn node_up(connection: &Connection) -> NodeEvent {
+    let (visible, flags) = (connection.is_visible(), connection.flags());
+    NodeEvent::Up { node: connection.peer().clone(), visible, flags }
 }

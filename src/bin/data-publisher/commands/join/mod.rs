@@ -71,6 +71,13 @@ async fn serve<M: Module>(
     Session { node: node.clone(), module, format, node_events, peer_events }.run(args).await
 }
 
+/// What `join` does next, of things that may be ready at any time.
+enum Turn {
+    Told(anyhow::Result<()>),
+    Dialled(Result<(), ConnectError>),
+    Line(Option<Line>),
+}
+
 /// A running `join`.
 struct Session<M> {
     node: Node,
@@ -98,24 +105,35 @@ impl<M: Module> Session<M> {
                 () = &mut end => return Ok(()),
                 Some(event) = self.node_events.next() => self.print_node_event(&event)?,
                 Some(event) = self.peer_events.next() => self.print_peer_event(&event)?,
-                told = self.module.step(self.format) => told?,
-                Some(result) = dials.recv() => {
-                    missing -= 1;
-                    match result {
-                        Ok(()) => reached = true,
-                        // With no peer at all the user has made a mistake that waiting won't mend;
-                        // with one, the others may come later.
-                        Err(error) if missing == 0 && !reached => return Err(error.into()),
-                        Err(error) => {
-                            let error = cure::sentence(&error.into());
-                            let what = if reached { "will try again: " } else { "" };
-                            output::complain(&format!("{what}{error}"));
+                // None of these may keep the others waiting, however much it has to say.
+                turn = async {
+                    tokio::select! {
+                        told = self.module.step(self.format) => Turn::Told(told),
+                        Some(result) = dials.recv() => Turn::Dialled(result),
+                        line = lines.next() => Turn::Line(line),
+                    }
+                } => match turn {
+                    Turn::Told(told) => told?,
+                    Turn::Line(Some(Line::Text(line))) => {
+                        if !self.obey(&line).await? {
+                            return Ok(());
                         }
                     }
-                }
-                line = lines.next() => match line {
-                    Some(Line::Text(line)) => if !self.obey(&line).await? { return Ok(()) },
-                    Some(Line::End) | None => {}
+                    Turn::Line(Some(Line::End) | None) => {}
+                    Turn::Dialled(result) => {
+                        missing -= 1;
+                        match result {
+                            Ok(()) => reached = true,
+                            // With no peer at all the user has made a mistake that waiting won't
+                            // mend; with one, the others may come later.
+                            Err(error) if missing == 0 && !reached => return Err(error.into()),
+                            Err(error) => {
+                                let error = cure::sentence(&error.into());
+                                let what = if reached { "will try again: " } else { "" };
+                                output::complain(&format!("{what}{error}"));
+                            }
+                        }
+                    }
                 },
             }
         }
@@ -163,7 +181,10 @@ impl<M: Module> Session<M> {
 
     fn print_node_event(&self, event: &NodeEvent) -> std::io::Result<()> {
         match event {
-            NodeEvent::Up { node, .. } => self.format.print(&Event::NodeUp { node }),
+            NodeEvent::Up { node, visible, flags } => {
+                let (visible, flags) = (*visible, *flags);
+                self.format.print(&Event::NodeUp { node, visible, flags })
+            }
             NodeEvent::Down { node, reason } => {
                 self.format.print(&Event::NodeDown { node, reason: reason.to_string() })
             }
