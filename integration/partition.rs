@@ -168,7 +168,7 @@ mod check {
             }
             match next(&mut events).await? {
                 NodeEvent::Up { node, visible: true, .. } => {
-                    ensure!(node == name, "{round}: {node}")
+                    ensure!(node == name, "{round}: {node}");
                 }
                 other => bail!("{round}: {other:?} before Up"),
             }

@@ -60,8 +60,10 @@ async fn beam_processes_update_and_subscribe_to_a_rust_scope(otp: Otp) -> Result
     assert_eq!(next(&mut watcher).await?, told("all", "{delete, 'r@127.0.0.1', m}")?);
 
     // The death of a subscriber ends it: no message to a dead process, nothing left to grow.
+    let subscriptions = "maps:get(subscriptions, sys:get_state(S))";
+    let before: u64 = a.eval(subscriptions).await?.parse()?;
     a.eval("exit(AllPid, kill)").await?;
-    wait_eval(&a, "is_process_alive(whereis(init))", "true", SOON).await?;
+    wait_eval(&a, subscriptions, &(before - 1).to_string(), SOON).await?;
     kv.put(atom!("m"), 5).await?;
     // Another one is told, and is the only one.
     a.eval("LastPid = Watch(all), receive {LastPid, _, _} -> ok end").await?;

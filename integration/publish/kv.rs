@@ -82,6 +82,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a node has put since it returned is seen, and then what it had before: what all saw of it
+    /// before it went doesn't count.
+    async fn all_see_anew(&self, owner: &str, mark: u32) -> Result<()> {
+        let owner = format!("{owner}@127.0.0.1");
+        let there = format!("maps:get('{owner}', dp_kv:get(settings, mark), none)");
+        for beam in &self.beam {
+            wait_eval(beam, &there, &mark.to_string(), SOON).await?;
+        }
+        let owner: NodeName = owner.parse()?;
+        for (node, kv) in &self.rust {
+            wait_until(&format!("{} sees mark {mark}", node.name()), SOON, async || {
+                let seen = kv.get(atom!("mark"));
+                if seen.get(&owner) == Some(&mark.into()) {
+                    Ok(())
+                } else {
+                    Err(format!("{seen:?}"))
+                }
+            })
+            .await?;
+        }
+        self.all_see(&["a", "b", "h", "r"]).await
+    }
+
     async fn finish(self) -> Result<()> {
         drop(self.rust);
         for beam in self.beam {
@@ -172,8 +195,8 @@ async fn a_put_or_delete_is_seen_on_all_nodes_within_100_ms(otp: Otp) -> Result<
     }
     for (who, mut took) in ["Rust", "the BEAM"].into_iter().zip(took) {
         took.sort();
-        let median = took[took.len() / 2];
-        ensure!(median <= AT_ONCE, "from {who}: {took:?}");
+        // A busy machine may hold up one in ten.
+        ensure!(took[took.len() * 9 / 10] <= AT_ONCE, "from {who}: {took:?}");
     }
     cluster.finish().await
 }
@@ -189,17 +212,21 @@ async fn keys_go_with_their_node_and_come_back_with_its_scope(otp: Otp) -> Resul
     start_kv(&cluster.beam[1]).await?;
     cluster.connect().await?;
     cluster.beam[1].peek("pong = net_adm:ping('a@127.0.0.1')").await?;
-    cluster.all_see(&["a", "b", "h", "r"]).await?;
+    cluster.beam[1].peek("ok = dp_kv:put(settings, mark, 1)").await?;
+    cluster.all_see_anew("b", 1).await?;
 
     // Its scope dies and returns: with its own keys, and those of all others.
-    for end in ["exit(whereis(settings), kill)", "ok = gen_server:stop(settings)"] {
+    let ends = ["exit(whereis(settings), kill)", "ok = gen_server:stop(settings)"];
+    for (mark, end) in (2..).zip(ends) {
         let gone = "(fun F() -> whereis(settings) =:= undefined orelse F() end)()";
         let again = "{ok, _} = dp_kv:start(settings)";
-        cluster.beam[0].peek(&format!("{end}, {gone}, {again}, ok")).await?;
-        cluster.all_see(&["a", "b", "h", "r"]).await?;
+        let put = format!("ok = dp_kv:put(settings, mark, {mark})");
+        cluster.beam[0].peek(&format!("{end}, {gone}, {again}, {put}")).await?;
+        cluster.all_see_anew("a", mark).await?;
     }
 
     // A scope here ends, politely or by a signal from there, and returns.
+    let mut mark = 10;
     for place in 0..cluster.rust.len() {
         for politely in [true, false] {
             let (node, kv) = cluster.rust.remove(place);
@@ -216,8 +243,11 @@ async fn keys_go_with_their_node_and_come_back_with_its_scope(otp: Otp) -> Resul
                 .await?;
             }
             let kv = Kv::start(&node, atom!("settings"))?;
+            mark += 1;
+            kv.put(atom!("mark"), mark).await?;
+            let owner = node.name().short().to_owned();
             cluster.rust.insert(place, (node, kv));
-            cluster.all_see(&["a", "b", "h", "r"]).await?;
+            cluster.all_see_anew(&owner, mark).await?;
         }
     }
 

@@ -50,5 +50,7 @@ pub(crate) fn allow_ends(node: &ErlNode) {
             "tls_dyn_connection_sup}\n    errorContext: shutdown_error\n    reason: noproc",
         );
         node.allow_crash("{shutdown,dist_closed}");
+        // As soon as it's there.
+        node.allow_crash("[{inet_tls_dist,f_address,");
     }
 }

@@ -99,8 +99,6 @@ impl Fault {
                 // In TLS 1.3 a client learns that it was refused when it has gone on already; that
                 // release's has a match there that fails. It ends nothing but the dial.
                 a.allow_crash("{inet_tls_dist,do_setup_connect,");
-                // And one in a connection that ends as soon as it's there.
-                a.allow_crash("[{inet_tls_dist,f_address,");
             }
             for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
                 let own = if ours { self.wrong.clone() } else { Security::good() };
