@@ -86,6 +86,17 @@ impl Account {
         Self { module, me, version, standalone, own, peers, overlap, ended }
     }
 
+    /// Differences that were set aside and never compared, which the end of a transcript must not
+    /// leave behind.
+    pub(crate) fn left_uncompared(&self) -> Option<String> {
+        let early = self.peers.iter().find(|(_, peer)| !peer.early.is_empty());
+        if let Some((pid, _)) = early {
+            return Some(format!("OTP told of early updates of {pid}, and its local data never came"));
+        }
+        let (node, _) = self.overlap.first_key_value()?;
+        Some(format!("of two peers of {node} neither has gone, so their events weren't compared"))
+    }
+
     /// Notes what a rule must know of the message at hand.
     pub(crate) fn hears(&mut self, message: Option<&Term>) {
         match said(message) {

@@ -38,7 +38,8 @@ pub(crate) fn replay<P: DataPublisher>(
             .step(step, &transcript.nodes, &mut account, counts)
             .map_err(|error| format!("{}: {error}", step.line))?;
     }
-    Ok(())
+    let last = transcript.steps.last().map_or(0, |step| step.line);
+    account.left_uncompared().map_or(Ok(()), |text| Err(format!("{last}: {text}")))
 }
 
 struct Replay<P: DataPublisher> {
