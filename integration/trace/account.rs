@@ -91,7 +91,9 @@ impl Account {
     pub(crate) fn left_uncompared(&self) -> Option<String> {
         let early = self.peers.iter().find(|(_, peer)| !peer.early.is_empty());
         if let Some((pid, _)) = early {
-            return Some(format!("OTP told of early updates of {pid}, and its local data never came"));
+            return Some(format!(
+                "OTP told of early updates of {pid}, and its local data never came"
+            ));
         }
         let (node, _) = self.overlap.first_key_value()?;
         Some(format!("of two peers of {node} neither has gone, so their events weren't compared"))
