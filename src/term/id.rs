@@ -47,6 +47,21 @@ impl NodeName {
         &self.0
     }
 
+    /// The name that is this atom, of which [`is_name`](Self::is_name) was true.
+    pub(crate) fn of_name(atom: Atom) -> Self {
+        Self(atom)
+    }
+
+    /// Whether an atom is a node name.
+    pub(crate) fn is_name(atom: &Atom) -> bool {
+        atom.as_str().split_once('@').is_some_and(|(name, host)| {
+            !name.is_empty()
+                && !host.is_empty()
+                && !host.contains('@')
+                && !atom.as_str().contains(|c: char| c.is_control() || c == ' ')
+        })
+    }
+
     fn parts(&self) -> (&str, &str) {
         self.0.as_str().split_once('@').expect("checked when the name was made")
     }
@@ -71,17 +86,10 @@ impl TryFrom<Atom> for NodeName {
     type Error = BadNodeName;
 
     fn try_from(atom: Atom) -> Result<Self, BadNodeName> {
-        match atom.as_str().split_once('@') {
-            Some((name, host))
-                if !name.is_empty()
-                    && !host.is_empty()
-                    && !host.contains('@')
-                    && !atom.as_str().contains(|c: char| c.is_control() || c == ' ') =>
-            {
-                Ok(Self(atom))
-            }
-            _ => Err(BadNodeName { name: atom.as_str().chars().take(80).collect() }),
+        if Self::is_name(&atom) {
+            return Ok(Self(atom));
         }
+        Err(BadNodeName { name: atom.as_str().chars().take(80).collect() })
     }
 }
 

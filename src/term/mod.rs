@@ -21,6 +21,7 @@ mod map;
 mod number;
 mod order;
 mod parse;
+mod pieces;
 mod read;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,6 +36,7 @@ pub use list::{ImproperList, List};
 pub use map::{DuplicateKey, Map};
 pub use number::{BigInteger, Float};
 pub use parse::ParseError;
+pub use pieces::Pieces;
 pub use read::{BadTerm, Excerpt};
 
 /// What [`atom!`](crate::atom) expands to needs a path into this crate.

@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::codec::{DecodeError, Reader};
-use crate::term::Atom;
+use crate::term::{Atom, NodeName};
 
 /// Slots of a direction.
 const SLOTS: u16 = 2048;
@@ -29,22 +29,30 @@ const SLOTS: u16 = 2048;
 /// Bit 3 of an atom's half byte: its text follows.
 const NEW: u8 = 8;
 
+/// An atom of a frame's list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct AtomIn {
+    pub(super) atom: Atom,
+    /// Whether it names a node, found out when it came and not with each pid.
+    pub(super) is_node: bool,
+}
+
 /// What a peer has put into its slots. At most 2,048 atoms of 255 characters.
 #[derive(Debug, Default)]
-pub(super) struct AtomsIn(FxHashMap<u16, Atom>);
+pub(super) struct AtomsIn(FxHashMap<u16, AtomIn>);
 
 impl AtomsIn {
-    /// Reads the list of a frame into `table`, in its order. After an error the slots are out of step
-    /// with the peer's.
+    /// Reads the list of a frame into `table`, in its order; whether an atom in it is new. After an
+    /// error the slots are out of step with the peer's.
     pub(super) fn read(
         &mut self,
         reader: &mut Reader<'_>,
-        table: &mut Vec<Atom>,
-    ) -> Result<(), DecodeError> {
+        table: &mut Vec<AtomIn>,
+    ) -> Result<bool, DecodeError> {
         table.clear();
         let count = usize::from(reader.u8()?);
         if count == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let flags = reader.take(count / 2 + 1)?;
         let half = |index: usize| {
@@ -52,20 +60,23 @@ impl AtomsIn {
             if index.is_multiple_of(2) { byte & 0x0f } else { byte >> 4 }
         };
         let long = half(count) & 1 != 0;
+        let mut any_new = false;
         for index in 0..count {
             let half = half(index);
             let slot = u16::from(half & 7) << 8 | u16::from(reader.u8()?);
             if half & NEW != 0 {
                 let len = if long { reader.u16()?.into() } else { reader.u8()?.into() };
                 let atom = reader.atom_text(len)?;
-                self.0.insert(slot, atom.clone());
-                table.push(atom);
+                let new = AtomIn { is_node: NodeName::is_name(&atom), atom };
+                self.0.insert(slot, new.clone());
+                table.push(new);
+                any_new = true;
             } else {
                 let held = self.0.get(&slot).cloned();
                 table.push(held.ok_or_else(|| reader.bad("an atom of an empty slot"))?);
             }
         }
-        Ok(())
+        Ok(any_new)
     }
 }
 
@@ -146,7 +157,7 @@ mod tests {
         let mut reader = Reader::new(bytes);
         atoms.read(&mut reader, &mut table)?;
         assert!(reader.is_empty());
-        Ok(table.iter().map(|atom| atom.as_str().to_owned()).collect())
+        Ok(table.iter().map(|listed| listed.atom.as_str().to_owned()).collect())
     }
 
     /// What OTP 27 wrote for `{svc, F} ! {hello, world}`, its first message.

@@ -10,7 +10,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::term::Atom;
+use super::atom_cache::AtomIn;
 
 /// Bounds on what one connection's peer may leave unfinished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,14 +36,14 @@ pub(super) struct Fragments {
 struct Open {
     /// The fragment that must come next.
     next: u64,
-    atoms: Vec<Atom>,
+    atoms: Vec<AtomIn>,
     bytes: Vec<u8>,
 }
 
 /// A sequence that is complete: what would stand in one frame behind the list of atoms.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Whole {
-    pub(super) atoms: Vec<Atom>,
+    pub(super) atoms: Vec<AtomIn>,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -98,7 +98,7 @@ impl Fragments {
         &mut self,
         sequence: u64,
         fragment: u64,
-        atoms: &[Atom],
+        atoms: &[AtomIn],
         bytes: &[u8],
     ) -> Result<Option<Whole>, FragmentError> {
         if fragment == 0 {

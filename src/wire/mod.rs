@@ -30,6 +30,7 @@ pub mod flags;
 pub mod fragments;
 pub mod frame;
 pub mod inbound;
+pub mod messages;
 pub mod outbound;
 pub mod signal;
 #[cfg(test)]
@@ -39,9 +40,10 @@ pub use codec::{DecodeError, EncodeError, decode, decode_prefix, encode};
 pub use flags::Flags;
 pub use fragments::{FragmentError, FragmentLimits};
 pub use frame::{Deframer, FrameError};
-pub use inbound::Inbound;
+pub use inbound::{Inbound, Incoming, Message};
+pub use messages::Messages;
 pub use outbound::Outbound;
-pub use signal::{PidOrName, Signal, SignalError, Target};
+pub use signal::{Payload, PidOrName, Signal, SignalError, Target};
 
 /// How deep a term from a peer may nest: tuples, lists, maps, funs and records in each other.
 ///

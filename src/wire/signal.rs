@@ -17,8 +17,8 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::decode;
-pub(super) use decode::decode_listed;
+pub(super) use decode::{Head, head, head_of_frame};
+pub use decode::{Payload, decode};
 pub(super) use encode::{Body, finish};
 pub use encode::{encode, encode_send_head};
 
@@ -296,6 +296,13 @@ pub enum SignalError {
         /// What is wrong with it.
         source: DecodeError,
     },
+}
+
+impl SignalError {
+    /// Whether a message may well be a term, for all that was read of it, but is beyond our limits.
+    pub fn is_beyond_limits(&self) -> bool {
+        matches!(self, Self::Payload { source, .. } if source.is_beyond_limits())
+    }
 }
 
 /// Bytes in an error: `131 68`, or `nothing`.

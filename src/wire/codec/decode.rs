@@ -11,7 +11,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 use num_bigint::{BigInt, Sign};
 
 use super::{VERSION, tag};
-use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Port, Record, Reference, Term};
+use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Pieces, Port, Record, Reference, Term};
+use crate::wire::atom_cache::AtomIn;
 use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE};
 
 /// Reads one term that fills all the bytes, led by 131.
@@ -83,6 +84,9 @@ pub enum DecodeError {
     /// More than [`MAX_DEPTH`] terms inside each other.
     #[error("terms nest more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// An integer of more than [`MAX_INTEGER`] bytes.
+    #[error("an integer of more than {MAX_INTEGER} bytes")]
+    IntegerTooLong,
     /// A value outside of what Erlang or our limits allow.
     #[error("{what}, before byte {at}")]
     BadValue {
@@ -105,6 +109,13 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// Whether the bytes may well be a term, for all that was read of it, but are beyond our limits.
+    pub fn is_beyond_limits(&self) -> bool {
+        matches!(self, Self::TooDeep | Self::IntegerTooLong)
+    }
+}
+
 /// A place in bytes of a peer, and what can be read there.
 pub(in crate::wire) struct Reader<'a> {
     rest: &'a [u8],
@@ -113,7 +124,7 @@ pub(in crate::wire) struct Reader<'a> {
     /// node, and this saves an allocation for each.
     node: Option<(&'a [u8], NodeName)>,
     /// The atoms listed at the start of the frame, which terms refer to by their place.
-    atoms: &'a [Atom],
+    atoms: &'a [AtomIn],
 }
 
 impl<'a> Reader<'a> {
@@ -122,7 +133,7 @@ impl<'a> Reader<'a> {
     }
 
     /// For terms of a frame that has a list of atoms.
-    pub(in crate::wire) fn with_atoms(bytes: &'a [u8], atoms: &'a [Atom]) -> Self {
+    pub(in crate::wire) fn with_atoms(bytes: &'a [u8], atoms: &'a [AtomIn]) -> Self {
         Self { rest: bytes, len: bytes.len(), node: None, atoms }
     }
 
@@ -293,9 +304,6 @@ impl<'a> Reader<'a> {
             }
             tag::LARGE_BIG => {
                 let len = self.u32()? as usize;
-                if len > MAX_INTEGER {
-                    return Err(self.bad("an integer of more than 64 KiB"));
-                }
                 self.big_integer(len)?
             }
             tag::NEW_FLOAT => {
@@ -432,6 +440,9 @@ impl<'a> Reader<'a> {
     fn big_integer(&mut self, len: usize) -> Result<Term, DecodeError> {
         let negative = self.u8()? != 0;
         let digits = self.take(len)?;
+        if len > MAX_INTEGER {
+            return Err(DecodeError::IntegerTooLong);
+        }
         if len <= 8 {
             let mut bytes = [0; 8];
             for (to, from) in bytes.iter_mut().zip(digits) {
@@ -502,6 +513,13 @@ impl<'a> Reader<'a> {
             self.rest = rest;
             return Ok(name.clone());
         }
+        if let [tag::ATOM_CACHE, index, rest @ ..] = bytes
+            && let Some(listed) = self.atoms.get(usize::from(*index))
+            && listed.is_node
+        {
+            self.rest = rest;
+            return Ok(NodeName::of_name(listed.atom.clone()));
+        }
         let name: NodeName =
             self.atom()?.try_into().map_err(|_| self.bad("an atom that is no node name"))?;
         let used = bytes.len() - self.rest.len();
@@ -531,7 +549,7 @@ impl<'a> Reader<'a> {
     /// `82 Index:8`, the 82 being read.
     fn listed_atom(&mut self) -> Result<Atom, DecodeError> {
         let index = usize::from(self.u8()?);
-        let atom = self.atoms.get(index).cloned();
+        let atom = self.atoms.get(index).map(|listed| listed.atom.clone());
         atom.ok_or_else(|| self.bad("an atom beyond the frame's list"))
     }
 
@@ -644,6 +662,57 @@ impl<'a> Reader<'a> {
     /// `tag`, the last byte read, doesn't begin what is expected.
     fn misplaced(&self, expected: &'static str, tag: u8) -> DecodeError {
         DecodeError::Misplaced { expected, tag, at: self.at() - 1 }
+    }
+}
+
+/// Only the forms that the BEAM writes in messages without need; others are for
+/// [`term`](Reader::term).
+impl Pieces for Reader<'_> {
+    fn tuple(&mut self) -> Option<usize> {
+        Reader::tuple(self).ok()
+    }
+
+    fn word(&mut self, text: &str) -> Option<()> {
+        if let [tag::ATOM_CACHE, index, rest @ ..] = self.rest {
+            let listed = self.atoms.get(usize::from(*index))?;
+            self.rest = rest;
+            return (listed.atom == *text).then_some(());
+        }
+        let len = u8::try_from(text.len()).ok()?;
+        let rest = self.rest.strip_prefix(&[tag::SMALL_ATOM_UTF8, len])?;
+        self.rest = rest.strip_prefix(text.as_bytes())?;
+        Some(())
+    }
+
+    fn pid(&mut self) -> Option<Pid> {
+        Reader::pid(self).ok()
+    }
+
+    fn list(&mut self) -> Option<usize> {
+        match self.u8().ok()? {
+            tag::NIL => Some(0),
+            tag::LIST => {
+                let count = self.u32().ok()? as usize;
+                self.fits(count, count.saturating_add(1)).ok().filter(|count| *count > 0)
+            }
+            _ => None,
+        }
+    }
+
+    fn end(&mut self) -> Option<()> {
+        (self.u8().ok()? == tag::NIL).then_some(())
+    }
+
+    fn map(&mut self) -> Option<usize> {
+        if self.u8().ok()? != tag::MAP {
+            return None;
+        }
+        let count = self.u32().ok()? as usize;
+        self.fits(count, count.saturating_mul(2)).ok()
+    }
+
+    fn term(&mut self) -> Option<Term> {
+        Reader::term(self).ok()
     }
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{DecodeError, decode, decode_prefix, encode};
 use crate::term::Term;
 use crate::wire::testing::any_term;
-use crate::wire::{MAX_DEPTH, MAX_MESSAGE};
+use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE};
 use crate::{atom, list, tuple};
 
 /// The error for these bytes. The bound is loose, since tests share the machine: what it must tell
@@ -91,8 +91,18 @@ fn a_bit_string_without_bytes_has_no_bits_in_its_last_byte() {
 #[test]
 fn c9_an_integer_of_1_gib_is_refused() {
     let error = refused(&[131, 111, 0x40, 0, 0, 0, 0]);
-    assert!(matches!(error, DecodeError::BadValue { at: 6, .. }), "{error}");
+    assert_eq!(error, DecodeError::Truncated);
     refused(&[131, 111, 0xff, 0xff, 0xff, 0xff, 0]);
+}
+
+#[test]
+fn an_integer_has_64_kib_at_most() {
+    let integer =
+        |len: usize| joined(&[&[131, 111], &(len as u32).to_be_bytes(), &[0], &vec![1; len]]);
+    assert!(decode(&integer(MAX_INTEGER)).is_ok());
+    let error = refused(&integer(MAX_INTEGER + 1));
+    assert_eq!(error, DecodeError::IntegerTooLong);
+    assert!(error.is_beyond_limits());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The way in: a frame's bytes to a signal.
 
 use super::{PASS_THROUGH, PidOrName, Signal, SignalError, Target, altact, elements_of, op};
-use crate::term::{Atom, Pid, Reference, Term};
+use crate::term::{Atom, Pid, Pieces, Reference, Term};
+use crate::wire::atom_cache::AtomIn;
 use crate::wire::codec::{DecodeError, Reader, tag};
 
 /// Reads a frame without a list of atoms, as [`Deframer::next_frame`](crate::wire::Deframer::next_frame) gives it.
@@ -10,21 +11,33 @@ use crate::wire::codec::{DecodeError, Reader, tag};
 ///
 /// [`SignalError`]. Ticks are frames without a signal and an error here.
 pub fn decode(frame: &[u8]) -> Result<Signal, SignalError> {
+    match head_of_frame(frame)? {
+        Head::Signal(signal) => Ok(signal),
+        Head::Message { from, to, payload } => {
+            Ok(Signal::Send { from, to, message: payload.decode()? })
+        }
+    }
+}
+
+/// As [`decode`], without the payload of a message.
+pub(in crate::wire) fn head_of_frame(frame: &[u8]) -> Result<Head<'_>, SignalError> {
     let Some((&PASS_THROUGH, rest)) = frame.split_first() else {
         return Err(SignalError::WrongKind {
             first: [frame.first().copied(), frame.get(1).copied()],
             expected: PASS_THROUGH,
         });
     };
-    body(Control { reader: Reader::new(rest), versioned: true, op: 0 })
+    head(rest, None)
 }
 
-/// Reads what stands behind a frame's list of atoms.
-pub(in crate::wire) fn decode_listed(rest: &[u8], atoms: &[Atom]) -> Result<Signal, SignalError> {
-    body(Control { reader: Reader::with_atoms(rest, atoms), versioned: false, op: 0 })
-}
-
-fn body(mut control: Control<'_>) -> Result<Signal, SignalError> {
+/// Reads what stands behind the byte 112 or behind a frame's list of atoms, which is `atoms` then.
+pub(in crate::wire) fn head<'a>(
+    rest: &'a [u8],
+    atoms: Option<&'a [AtomIn]>,
+) -> Result<Head<'a>, SignalError> {
+    let (atoms, versioned) = (atoms.unwrap_or_default(), atoms.is_none());
+    let reader = Reader::with_atoms(rest, atoms);
+    let mut control = Control { reader, atoms, versioned, op: 0 };
     let elements = control.open().map_err(SignalError::Control)?;
     let op = control.op;
     let needs = elements_of(op).ok_or(SignalError::UnknownOp { op })?;
@@ -34,14 +47,66 @@ fn body(mut control: Control<'_>) -> Result<Signal, SignalError> {
     control.signal(elements)
 }
 
+/// What a frame holds; of a message the payload isn't read yet.
+#[derive(Debug)]
+pub(in crate::wire) enum Head<'a> {
+    Message { from: Option<Pid>, to: Target, payload: Payload<'a> },
+    Signal(Signal),
+}
+
+/// A message as it stands in its frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a> {
+    pub(in crate::wire) bytes: &'a [u8],
+    /// The atoms its frame lists.
+    pub(in crate::wire) atoms: &'a [AtomIn],
+    /// Whether it's led by 131.
+    pub(in crate::wire) versioned: bool,
+    /// The number of the signal it came with.
+    pub(in crate::wire) op: i32,
+}
+
+impl Payload<'_> {
+    /// The message as a term.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalError::NoPayload`], [`SignalError::Payload`].
+    pub fn decode(&self) -> Result<Term, SignalError> {
+        let op = self.op;
+        if self.bytes.is_empty() {
+            return Err(SignalError::NoPayload { op });
+        }
+        let mut reader = Reader::with_atoms(self.bytes, self.atoms);
+        let term = if self.versioned { reader.versioned_term() } else { reader.term() };
+        term.map_err(|source| SignalError::Payload { op, source })
+    }
+
+    /// How many bytes it has.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks for it")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The message to be taken apart where it stands; `None` if that isn't possible.
+    pub fn pieces(&self) -> Option<impl Pieces> {
+        let mut reader = Reader::with_atoms(self.bytes, self.atoms);
+        if self.versioned {
+            reader.version().ok()?;
+        }
+        Some(reader)
+    }
+}
+
 struct Control<'a> {
     reader: Reader<'a>,
+    atoms: &'a [AtomIn],
     /// Whether each term is led by 131.
     versioned: bool,
     op: i32,
 }
 
-impl Control<'_> {
+impl<'a> Control<'a> {
     /// Up to the number; gives the elements of the tuple.
     fn open(&mut self) -> Result<usize, DecodeError> {
         if self.versioned {
@@ -53,33 +118,33 @@ impl Control<'_> {
     }
 
     /// All after the number. The fields are read in the order in which they stand in the tuple.
-    fn signal(mut self, elements: usize) -> Result<Signal, SignalError> {
+    fn signal(mut self, elements: usize) -> Result<Head<'a>, SignalError> {
         let op = self.op;
-        Ok(match op {
+        Ok(Head::Signal(match op {
             op::SEND | op::SEND_TT => {
                 self.skip()?;
                 let to = Target::Pid(self.pid()?);
                 self.skip_if(op == op::SEND_TT)?;
-                Signal::Send { from: None, to, message: self.message()? }
+                return Ok(self.message_to(None, to));
             }
             op::SEND_SENDER | op::SEND_SENDER_TT => {
                 let (from, to) = (Some(self.pid()?), Target::Pid(self.pid()?));
                 self.skip_if(op == op::SEND_SENDER_TT)?;
-                Signal::Send { from, to, message: self.message()? }
+                return Ok(self.message_to(from, to));
             }
             op::REG_SEND | op::REG_SEND_TT => {
                 let from = Some(self.pid()?);
                 self.skip()?;
                 let to = Target::Name(self.atom()?);
                 self.skip_if(op == op::REG_SEND_TT)?;
-                Signal::Send { from, to, message: self.message()? }
+                return Ok(self.message_to(from, to));
             }
             op::ALIAS_SEND | op::ALIAS_SEND_TT => {
                 let (from, to) = (Some(self.pid()?), Target::Alias(self.reference()?));
                 self.skip_if(op == op::ALIAS_SEND_TT)?;
-                Signal::Send { from, to, message: self.message()? }
+                return Ok(self.message_to(from, to));
             }
-            op::ALTACT_SIG_SEND => self.altact(elements)?,
+            op::ALTACT_SIG_SEND => return self.altact(elements),
             op::LINK => Signal::Link { from: self.pid()?, to: self.pid()? },
             op::UNLINK_ID => {
                 Signal::Unlink { id: self.unsigned()?, from: self.pid()?, to: self.pid()? }
@@ -132,7 +197,7 @@ impl Control<'_> {
                 let mfa = self.mfa()?;
                 let options = self.term()?;
                 self.skip_if(op == op::SPAWN_REQUEST_TT)?;
-                let args = self.message()?;
+                let args = self.payload().decode()?;
                 Signal::SpawnRequest { reference, from, group_leader, mfa, options, args }
             }
             op::SPAWN_REPLY | op::SPAWN_REPLY_TT => {
@@ -141,11 +206,16 @@ impl Control<'_> {
                 Signal::SpawnReply { reference, to, flags, result: self.pid_or_name()? }
             }
             op => return Err(SignalError::UnknownOp { op }),
-        })
+        }))
+    }
+
+    /// A message to there, whose payload comes next.
+    fn message_to(self, from: Option<Pid>, to: Target) -> Head<'a> {
+        Head::Message { from, to, payload: self.payload() }
     }
 
     /// `{37, Flags, From, To [, Token [, ...]]}`.
-    fn altact(&mut self, elements: usize) -> Result<Signal, SignalError> {
+    fn altact(mut self, elements: usize) -> Result<Head<'a>, SignalError> {
         let flags = self.unsigned()?;
         let from = self.pid()?;
         let to = if flags & altact::ALIAS != 0 {
@@ -161,25 +231,21 @@ impl Control<'_> {
         for _ in 4..elements {
             self.skip()?;
         }
-        Ok(if flags & altact::EXIT != 0 {
-            Signal::Exit2 { from, to, reason: self.reason()? }
-        } else {
-            Signal::Send { from: Some(from), to, message: self.message()? }
-        })
+        if flags & altact::EXIT != 0 {
+            return Ok(Head::Signal(Signal::Exit2 { from, to, reason: self.reason()? }));
+        }
+        Ok(self.message_to(Some(from), to))
     }
 
-    fn message(&mut self) -> Result<Term, SignalError> {
-        let op = self.op;
-        if self.reader.is_empty() {
-            return Err(SignalError::NoPayload { op });
-        }
-        let term = if self.versioned { self.reader.versioned_term() } else { self.reader.term() };
-        term.map_err(|source| SignalError::Payload { op, source })
+    /// What stands behind the control tuple.
+    fn payload(&self) -> Payload<'a> {
+        let Self { atoms, versioned, op, .. } = *self;
+        Payload { bytes: self.reader.rest(), atoms, versioned, op }
     }
 
     /// A reason behind the control tuple.
-    fn reason(&mut self) -> Result<Term, SignalError> {
-        match self.message() {
+    fn reason(&self) -> Result<Term, SignalError> {
+        match self.payload().decode() {
             Err(SignalError::Payload { .. }) => Ok(undecodable()),
             result => result,
         }
