@@ -8,11 +8,11 @@ use super::action::{Action, Input, MonitorId, SubscriberId};
 use super::message;
 use super::monitors::{Monitors, Purpose};
 use super::peers::Peers;
-use super::publisher::{DataPublisher, Effects, Version, Wire};
+use super::publisher::{DataPublisher, Effects, PeerMessage, Version, Wire};
 use super::subscribers::Subscribers;
 use super::timers::{Greeting, Timers};
 use super::view::{SharedView, ViewGuard};
-use crate::term::{Atom, NodeName, Pid, Term};
+use crate::term::{Atom, NodeName, Pid, Pieces, Term};
 
 /// Runs a publisher: takes what happens, says what to do.
 ///
@@ -126,6 +126,34 @@ impl<P: DataPublisher> Engine<P> {
             }
             Input::Unsubscribe { subscriber } => self.subscribers.remove(subscriber),
         }
+    }
+
+    /// A message as bytes, to be taken apart where they stand. `false` if it must be handled as a term,
+    /// by [`Input::Message`]; then nothing was done.
+    pub fn handle_pieces(
+        &mut self,
+        from: &NodeName,
+        pieces: &mut impl Pieces,
+        actions: &mut Vec<Action<P>>,
+    ) -> bool {
+        let message = message::take(pieces, &self.publisher);
+        message.is_some_and(|message| {
+            self.peer_message(from, message, actions);
+            true
+        })
+    }
+
+    /// A message that may be a term, but one beyond what is received, such as one nested too deep. What
+    /// the peer that sent it says later can't be understood without it. `false` if it's none of a peer.
+    pub fn handle_unreadable(
+        &mut self,
+        from: &NodeName,
+        pieces: &mut impl Pieces,
+        actions: &mut Vec<Action<P>>,
+    ) -> bool {
+        let Some((peer, label)) = message::take_sender(pieces) else { return false };
+        self.peer_message(from, PeerMessage::Unreadable { peer, label }, actions);
+        true
     }
 
     /// Takes over the local data that a predecessor of this engine has left, see

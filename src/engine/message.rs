@@ -5,7 +5,7 @@
 //! Source: `data_publisher:handle_info/2` and `handle_cast/2`, OTP 29.
 
 use super::publisher::{DataPublisher, PeerMessage, Version};
-use crate::term::{Pid, Term};
+use crate::term::{Pid, Pieces, Term};
 use crate::{atom, tuple};
 
 /// How a message came.
@@ -49,6 +49,42 @@ pub(super) fn read<P: DataPublisher>(message: &Term, publisher: &P) -> Option<Pe
         });
     }
     None
+}
+
+/// As [`read`] of what [`open`] gives, taken from pieces. `None` also for much that [`read`] reads.
+pub(super) fn take<P: DataPublisher>(
+    pieces: &mut impl Pieces,
+    publisher: &P,
+) -> Option<PeerMessage<P>> {
+    match pieces.tuple()? {
+        3 => {
+            pieces.word("update")?;
+            let peer = pieces.pid()?;
+            let update = publisher.take_update(pieces)?;
+            Some(PeerMessage::Update { peer, update })
+        }
+        2 => {
+            pieces.word("$gen_cast")?;
+            (pieces.tuple()? == 4).then_some(())?;
+            pieces.word("local_data")?;
+            let (peer, label) = (pieces.pid()?, Version(pieces.term()?));
+            let data = publisher.take_local_data(pieces)?;
+            Some(PeerMessage::LocalData { peer, label, data })
+        }
+        _ => None,
+    }
+}
+
+/// Who says something of which the rest can't be read: `{Word, Pid, ...}`. With the label if it's local
+/// data.
+pub(super) fn take_sender(pieces: &mut impl Pieces) -> Option<(Pid, Option<Version>)> {
+    let (mut elements, mut word) = (pieces.tuple()?, pieces.term()?);
+    if elements == 2 && word.is_atom("$gen_cast") {
+        (elements, word) = (pieces.tuple()?, pieces.term()?);
+    }
+    let peer = pieces.pid()?;
+    let is_data = elements == 4 && word.is_atom("local_data");
+    Some((peer, if is_data { pieces.term().map(Version) } else { None }))
 }
 
 /// `{local_data, Me, Label, Data}`.

@@ -12,7 +12,7 @@ use std::hash::Hash;
 use super::action::{Action, MonitorId};
 use super::monitors::{Monitors, Purpose};
 use super::subscribers::{Listener, Subscribers};
-use crate::term::{Atom, BadTerm, Destination, NodeName, Pid, Reference, Term};
+use crate::term::{Atom, BadTerm, Destination, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
 
 /// A kind of replicated data: what a node publishes, how it changes, what readers see of it all.
@@ -185,6 +185,18 @@ pub trait DataPublisher: Sized + Send + 'static {
         _effects: &mut Effects<'_, Self>,
     ) -> Translated<Self> {
         Translated::Drop
+    }
+
+    /// As [`read_update`](Self::read_update), from the bytes a peer sent, without a term in between:
+    /// for publishers with many updates. `None` for whatever is unusual, which `read_update` settles
+    /// then; what this reads must be what that reads. Default `None`.
+    fn take_update(&self, _pieces: &mut impl Pieces) -> Option<Self::Update> {
+        None
+    }
+
+    /// As [`read_local_data`](Self::read_local_data), in the same way. Default `None`.
+    fn take_local_data(&self, _pieces: &mut impl Pieces) -> Option<Self::LocalData> {
+        None
     }
 
     /// A process watched by [`Effects::monitor`] is gone. What comes back is applied as an update of

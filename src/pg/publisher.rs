@@ -16,8 +16,11 @@ use std::sync::Arc;
 use super::legacy;
 use super::members::{Groups, Members, Origin};
 use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
-use crate::term::{Atom, BadTerm, NodeName, Pid, Reference, Term};
+use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
+
+/// What a count is believed before what it counts is here.
+const RESERVED: usize = 16;
 
 /// The publisher of a `pg` scope.
 #[derive(Clone, Debug, Default)]
@@ -253,6 +256,35 @@ impl DataPublisher for PgPublisher {
         read_groups(pairs.map(|(group, pids)| Ok((group, pids))))
     }
 
+    fn take_update(&self, pieces: &mut impl Pieces) -> Option<Vec<Change>> {
+        let count = pieces.list()?;
+        let mut changes = Vec::with_capacity(count.min(RESERVED));
+        for _ in 0..count {
+            (pieces.tuple()? == 3).then_some(())?;
+            let group = pieces.term()?;
+            changes.push(Change { group, add: take_pids(pieces)?, remove: take_pids(pieces)? });
+        }
+        if count > 0 {
+            pieces.end()?;
+        }
+        Some(changes)
+    }
+
+    fn take_local_data(&self, pieces: &mut impl Pieces) -> Option<Groups> {
+        let count = pieces.map()?;
+        let mut groups = Groups::default();
+        for _ in 0..count {
+            let group = pieces.term()?;
+            let pids = take_pids(pieces)?;
+            // A key that comes twice makes it no map, and of an empty group that wouldn't be seen.
+            (!pids.is_empty() && groups.get(&group).is_none()).then_some(())?;
+            for pid in pids {
+                groups.add(&group, pid);
+            }
+        }
+        Some(groups)
+    }
+
     fn read_subscription(&self, term: &Term) -> Result<Subscription, BadTerm> {
         match term.tagged("group") {
             Some([group]) => Ok(Subscription::Group(group.clone())),
@@ -354,6 +386,18 @@ pub(super) fn pids_term<'a>(pids: impl IntoIterator<Item = &'a Pid>) -> Term {
 /// Reads a proper list of pids.
 pub(super) fn read_pids(term: &Term) -> Result<Vec<Pid>, BadTerm> {
     term.list()?.iter().map(|pid| pid.pid().cloned()).collect()
+}
+
+fn take_pids(pieces: &mut impl Pieces) -> Option<Vec<Pid>> {
+    let count = pieces.list()?;
+    let mut pids = Vec::with_capacity(count.min(RESERVED));
+    for _ in 0..count {
+        pids.push(pieces.pid()?);
+    }
+    if count > 0 {
+        pieces.end()?;
+    }
+    Some(pids)
 }
 
 /// Reads groups with their members; a group named twice has the members of both.

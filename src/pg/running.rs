@@ -70,7 +70,11 @@ async fn a_slow_subscriber_costs_one_snapshot_until_it_has_caught_up() {
 async fn nothing_is_left_out_of_the_events_before_a_fresh_snapshot() {
     let (_node, pg, member) = scope().await;
     let (_, mut changes) = pg.scope.subscribe(Subscription::Scope).await.unwrap();
-    let joining = tokio::spawn(async move { join_all(&pg, &member, 0..20 * BEHIND).await });
+    let joining = tokio::spawn(async move {
+        join_all(&pg, &member, 0..20 * BEHIND).await;
+        // The snapshot is the scope's to give.
+        (pg, member)
+    });
 
     // On another thread than the scope, which has no more room now and some in the next moment.
     let mut next = 0;

@@ -1,5 +1,7 @@
 //! `pg` as its peers and its readers see it: an engine that runs the publisher, and what it says.
 
+mod taken;
+
 use std::sync::Arc;
 
 use super::{Change, Event, Initial, Members, PgPublisher, Subscription, is_allowed_shape};
