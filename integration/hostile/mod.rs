@@ -4,6 +4,7 @@
 //! connections and the scope don't notice.
 
 mod answers;
+mod beyond;
 mod frames;
 mod handshake;
 mod lists;

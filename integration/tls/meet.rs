@@ -52,6 +52,8 @@ async fn ping_says_pong_in_each_version_whoever_dials(otp: Otp) -> Result<()> {
             let node = rust("r", &epmd, &certificates, &security, seen).await?;
             node.connect("a@127.0.0.1").await?;
             wait_eval(&a, &format!("nodes({shows})"), "['r@127.0.0.1']", SOON).await?;
+            // OTP 27 logs a crash of a connection that ends before all of it knows of its start.
+            assert_eq!(a.eval("net_adm:ping('r@127.0.0.1')").await?, "pong", "{versions:?}");
             node.stop().await;
             gone(&a).await?;
         }

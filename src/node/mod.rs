@@ -32,10 +32,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Limits, NodeConfig, Visibility};
+pub(crate) use connection::bad_frame;
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
-pub(crate) use process::Envelope;
+pub(crate) use process::{Batch, Envelope, Mail, Mailbox};
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use quiet::Quiet;
 pub use registry::RegisterError;

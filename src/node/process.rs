@@ -17,6 +17,7 @@ use super::connection::{Connection, Credit};
 use super::router::Router;
 use super::spawn::SpawnRequest;
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
+use crate::wire::Messages;
 use crate::{atom, tuple};
 
 /// What comes out of a mailbox.
@@ -165,15 +166,41 @@ impl From<(&Atom, &NodeName)> for Monitored {
 pub struct Process {
     pid: Pid,
     router: Arc<Router>,
-    mailbox: mpsc::UnboundedReceiver<Envelope>,
+    mailbox: Mailbox,
     state: Arc<ProcessState>,
+}
+
+/// Where a process receives.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    mail: mpsc::UnboundedReceiver<Mail>,
+    state: Arc<ProcessState>,
+}
+
+/// What lies in a mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    One(Envelope),
+    /// Only for a process that reads its messages itself.
+    Batch(Batch),
+}
+
+/// Messages of a connection that came one right after the other, not decoded yet.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) messages: Messages,
+    pub(crate) connection: Arc<Connection>,
+    /// The bytes they hold against the connection.
+    pub(crate) credit: Credit,
 }
 
 /// The half of a process that others reach.
 #[derive(Debug)]
 pub(crate) struct Address {
-    pub(crate) sender: mpsc::UnboundedSender<Envelope>,
+    pub(crate) sender: mpsc::UnboundedSender<Mail>,
     pub(crate) state: Arc<ProcessState>,
+    /// Whether it reads messages of other nodes itself.
+    pub(crate) reads_bytes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -208,15 +235,29 @@ impl ProcessState {
 pub(crate) struct Envelope {
     pub(crate) received: Received,
     /// Given back when the envelope is opened or dropped.
-    pub(crate) _credit: Option<Credit>,
+    pub(crate) credit: Option<Credit>,
 }
 
 impl Process {
     pub(crate) fn new(router: Arc<Router>) -> Self {
-        let (sender, mailbox) = mpsc::unbounded_channel();
+        let (sender, mail) = mpsc::unbounded_channel();
         let state = Arc::new(ProcessState::default());
-        let pid = router.add_process(Address { sender, state: state.clone() });
+        let address = Address { sender, state: state.clone(), reads_bytes: false };
+        let pid = router.add_process(address);
+        let mailbox = Mailbox { mail, state: state.clone() };
         Self { pid, router, mailbox, state }
+    }
+
+    /// A process that reads the messages of other nodes itself, and its mailbox apart from it: the
+    /// process alone receives nothing.
+    pub(crate) fn new_apart(router: Arc<Router>) -> (Self, Mailbox) {
+        let (sender, mail) = mpsc::unbounded_channel();
+        let state = Arc::new(ProcessState::default());
+        let address = Address { sender, state: state.clone(), reads_bytes: true };
+        let pid = router.add_process(address);
+        let mailbox = Mailbox { mail, state: state.clone() };
+        let nothing = Mailbox { mail: mpsc::unbounded_channel().1, state: state.clone() };
+        (Self { pid, router, mailbox: nothing, state }, mailbox)
     }
 
     /// Its pid, valid in the whole cluster.
@@ -234,12 +275,9 @@ impl Process {
     /// As [`receive`](Self::receive), with the bytes the message had on the wire; 0 for one of this
     /// node.
     pub(crate) async fn receive_sized(&mut self) -> Option<(Received, usize)> {
-        if self.state.ended.get().is_some() {
-            return None;
-        }
-        let Envelope { received, _credit: credit } = self.mailbox.recv().await?;
+        let Envelope { received, credit } = self.receive_sealed().await?;
         let bytes = credit.map_or(0, |credit| credit.bytes());
-        self.state.ended.get().is_none().then_some((received, bytes))
+        Some((received, bytes))
     }
 
     /// The next message if one is there.
@@ -250,19 +288,20 @@ impl Process {
     /// As [`receive`](Self::receive), for who puts messages aside: their bytes count as unhandled
     /// until the envelope is dropped.
     pub(crate) async fn receive_sealed(&mut self) -> Option<Envelope> {
-        if self.state.ended.get().is_some() {
-            return None;
+        loop {
+            // A batch is never here.
+            if let Mail::One(envelope) = self.mailbox.receive().await? {
+                return Some(envelope);
+            }
         }
-        let envelope = self.mailbox.recv().await?;
-        self.state.ended.get().is_none().then_some(envelope)
     }
 
     /// As [`try_receive`](Self::try_receive), for who puts messages aside.
     pub(crate) fn try_receive_sealed(&mut self) -> Option<Envelope> {
-        if self.state.ended.get().is_some() {
-            return None;
+        match self.mailbox.try_receive()? {
+            Mail::One(envelope) => Some(envelope),
+            Mail::Batch(_) => None,
         }
-        self.mailbox.try_recv().ok()
     }
 
     /// Resolves when an exit signal ends the process, at once if one has. Cancel safe.
@@ -271,11 +310,6 @@ impl Process {
         if self.state.ended.get().is_none() {
             told.await;
         }
-    }
-
-    /// How many messages wait in the mailbox.
-    pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.len()
     }
 
     /// Why an exit signal ended the process; `None` while it lives.
@@ -372,6 +406,30 @@ impl Process {
     /// The node's inside, for those who run a process.
     pub(crate) fn router(&self) -> &Arc<Router> {
         &self.router
+    }
+}
+
+impl Mailbox {
+    /// What comes next; `None` once an exit signal has ended the process. Cancel safe.
+    pub(crate) async fn receive(&mut self) -> Option<Mail> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        let mail = self.mail.recv().await?;
+        self.state.ended.get().is_none().then_some(mail)
+    }
+
+    /// What comes next, if it's here.
+    pub(crate) fn try_receive(&mut self) -> Option<Mail> {
+        if self.state.ended.get().is_some() {
+            return None;
+        }
+        self.mail.try_recv().ok()
+    }
+
+    /// How much there is.
+    pub(crate) fn len(&self) -> usize {
+        self.mail.len()
     }
 }
 

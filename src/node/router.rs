@@ -29,7 +29,7 @@ use super::connection::{Connection, Credit, DownReason, Push, encode_payload};
 use super::ids::Ids;
 use super::links::Links;
 use super::monitors::Monitors;
-use super::process::{Address, Envelope, Origin, Received};
+use super::process::{Address, Envelope, Mail, Origin, Received};
 use super::registry::{RegisterError, Registry};
 use super::spawn::{Spawner, Spawns};
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -134,20 +134,30 @@ impl Router {
     }
 
     /// Sends one message, encoded once, to processes of other nodes, each over this very
-    /// connection: when it's gone, the message is dropped even if a newer one is there.
+    /// connection: when it's gone, the message is dropped even if a newer one is there. Gives a
+    /// connection that can't keep up, if there's one.
     pub(crate) fn publish<'a>(
         &self,
         from: &Pid,
-        to: impl Iterator<Item = (&'a Connection, Destination)>,
+        to: impl Iterator<Item = (&'a Arc<Connection>, Destination)>,
         message: &Term,
-    ) {
+    ) -> Option<Arc<Connection>> {
         let payload = match encode_payload(message) {
             Ok(payload) => payload,
-            Err(error) => return log::error!("{from}: not sent: {error}"),
+            Err(error) => {
+                log::error!("{from}: not sent: {error}");
+                return None;
+            }
         };
+        let mut crowded = None;
         for (connection, to) in to {
-            let _ = self.push_message(connection, Some(from), &to, &payload);
+            let push = connection.push_send(from, &to.into(), &payload);
+            if push == Push::Crowded && crowded.is_none() {
+                crowded = Some(connection.clone());
+            }
+            let _ = self.pushed(push);
         }
+        crowded
     }
 
     /// Queues an encoded message at a connection.
@@ -168,7 +178,7 @@ impl Router {
 
     fn pushed(&self, push: Push) -> Result<(), Unsent> {
         match push {
-            Push::Queued => Ok(()),
+            Push::Queued | Push::Crowded => Ok(()),
             Push::Failed => Err(Unsent::NoConnection),
             Push::Refused => Err(Unsent::TooLarge),
             Push::NodeFull => {
@@ -209,23 +219,43 @@ impl Router {
     }
 
     fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {
-        if let Some((from, reply)) = refused_io(&message) {
-            if from.node == self.name {
-                self.put(&from, Received::Message { term: reply, origin }, credit);
-            } else {
-                let _ = self.send(Some(pid), &from.into(), &reply);
-            }
+        if self.refuse_io(pid, &message) {
             return;
         }
         self.put(pid, Received::Message { term: message, origin }, credit);
+    }
+
+    /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one: none of our processes is a
+    /// file, and a caller that gets no answer waits for ever.
+    pub(crate) fn refuse_io(&self, pid: &Pid, message: &Term) -> bool {
+        let Some([Term::Pid(from), reply_as, _]) = message.tagged("io_request") else {
+            return false;
+        };
+        let error = tuple![atom!("error"), atom!("enotsup")];
+        let reply = tuple![atom!("io_reply"), reply_as, error];
+        let _ = self.send(Some(pid), &from.into(), &reply);
+        true
     }
 
     fn put(&self, pid: &Pid, received: Received, credit: Option<Credit>) {
         let processes = self.processes.read().expect("no panic under this lock");
         if let Some(address) = processes.get(pid) {
             // An error means that the process is just being dropped.
-            let _ = address.sender.send(Envelope { received, _credit: credit });
+            let _ = address.sender.send(Mail::One(Envelope { received, credit }));
         }
+    }
+
+    /// The process of ours that is meant, if it reads messages itself.
+    pub(super) fn reader_of_bytes(&self, target: &Target) -> Option<mpsc::UnboundedSender<Mail>> {
+        let pid = match target {
+            Target::Pid(pid) => pid,
+            Target::Name(name) => &self.registry.whereis(name)?,
+            // It may end with the first message; and what comes by it is an answer, one of one.
+            Target::Alias(_) => return None,
+        };
+        let processes = self.processes.read().expect("no panic under this lock");
+        let address = processes.get(pid)?;
+        address.reads_bytes.then(|| address.sender.clone())
     }
 
     // Processes.
@@ -295,12 +325,4 @@ impl Router {
     fn next_id(&self) -> usize {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
-}
-
-/// The answer to `{io_request, From, ReplyAs, Request}`: none of our processes is a file, and a
-/// caller that gets no answer waits for ever.
-fn refused_io(message: &Term) -> Option<(Pid, Term)> {
-    let [Term::Pid(from), reply_as, _] = message.tagged("io_request")? else { return None };
-    let error = tuple![atom!("error"), atom!("enotsup")];
-    Some((from.clone(), tuple![atom!("io_reply"), reply_as, error]))
 }

@@ -33,7 +33,7 @@ async fn next(subscription: &mut Subscription) -> Notice {
 async fn a_broadcast_reaches_the_subscribers_of_both_nodes_once() {
     let (_epmd, a, b) = two_nodes().await;
     let (pa, pb) = (PubSub::start(&a, "P").await.unwrap(), PubSub::start(&b, "P").await.unwrap());
-    pa.ready().await.unwrap();
+    pa.wait_for(b.name()).await.unwrap();
     assert_eq!(pa.nodes(), [b.name().clone()]);
     let (mut here, mut there) = (pa.subscribe("t"), pb.subscribe("t"));
     let mut elsewhere = pb.subscribe("u");

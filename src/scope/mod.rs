@@ -11,16 +11,20 @@
 //! choked on may be in there.
 
 mod ready;
+mod running;
 mod task;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::running::{Now, Running, Shared, Updated};
+use self::task::Task;
 use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
-use crate::node::{Node, RegisterError};
+use crate::node::{Node, Process, RegisterError};
 use crate::term::{Atom, Pid, Term};
 
 /// Events a subscriber may be behind before it gets a fresh snapshot instead.
@@ -35,6 +39,7 @@ struct Handle<P: DataPublisher> {
     pid: Pid,
     node: Node,
     view: SharedView<P::GlobalView>,
+    running: Arc<Shared<P>>,
     /// Bounded by its callers: each waits for its answer.
     commands: mpsc::UnboundedSender<Command<P>>,
 }
@@ -43,7 +48,7 @@ struct Handle<P: DataPublisher> {
 enum Command<P: DataPublisher> {
     Update {
         update: P::Update,
-        answer: oneshot::Sender<bool>,
+        answer: oneshot::Sender<Updated>,
     },
     Subscribe {
         key: P::Subscription,
@@ -56,6 +61,10 @@ enum Command<P: DataPublisher> {
     Ready(oneshot::Sender<()>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
     Stop(oneshot::Sender<()>),
+    /// The publisher has panicked, and not in the task.
+    Panicked(Box<dyn Any + Send>),
+    /// A timer was started that may be the next.
+    Wake,
 }
 
 /// Names a subscription between its handle and the task; the engine's id changes when it is
@@ -86,16 +95,19 @@ impl<P: DataPublisher> Scope<P> {
         publisher: P,
         options: EngineOptions,
     ) -> Result<Self, RegisterError> {
-        let process = node.spawn();
+        let (process, mailbox) = Process::new_apart(node.router().clone());
         node.register(name.clone(), process.pid())?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let pid = process.pid().clone();
-        let task = task::Task::new(process, name.clone(), publisher, options, commands.downgrade());
-        let view = task.view().clone();
+        let running = Running::new(process, name.clone(), publisher, options, commands.downgrade());
+        let view = running.view().clone();
         // Only now: a publisher that panics as it begins takes nothing with it.
         let (before, after) = node.router().registry().succeed(&name, &pid);
-        tokio::spawn(task.run(inbox, before, after));
-        Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), view, commands })))
+        let before = before.map(|before| (node.router().clone(), before));
+        let running = Arc::new(Shared::new(running));
+        let task = Task { mailbox, commands: inbox, shared: running.clone() };
+        tokio::spawn(task.run(view.clone(), before, after));
+        Ok(Self(Arc::new(Handle { name, pid, node: node.clone(), view, running, commands })))
     }
 
     /// The scope's name.
@@ -116,11 +128,26 @@ impl<P: DataPublisher> Scope<P> {
     /// Changes our own local data. When this returns, the own view shows the change, and it's queued
     /// for all peers. `false` when there was nothing to change.
     ///
+    /// It mostly returns without crossing a task. While a peer reads slower than updates are made, by
+    /// more than [`Limits::soft_mark`](crate::node::Limits::soft_mark) bytes, it waits for that peer; at
+    /// most 50 ms and only once for a peer that doesn't catch up, which is shed in the end. Dropped in
+    /// this time, it has been done.
+    ///
     /// # Errors
     ///
     /// [`ScopeStopped`].
     pub async fn update(&self, update: P::Update) -> Result<bool, ScopeStopped> {
-        self.ask(|answer| Command::Update { update, answer }).await
+        // Who updates again and again must let others have their turn.
+        tokio::task::coop::consume_budget().await;
+        let Updated { changed, crowded } = match self.0.running.update_now(update) {
+            Now::Done(updated) => updated,
+            Now::Later(update) => self.ask(|answer| Command::Update { update, answer }).await?,
+            Now::Panicked => return Err(self.stopped()),
+        };
+        if let Some(peer) = crowded {
+            peer.queue().pace().await;
+        }
+        Ok(changed)
     }
 
     /// Reads the view, which has all updates that were awaited before. Crosses no task; the scope's

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use queue::{Marks, Push, Queue};
+pub(crate) use reader::bad_frame;
 
 use self::socket::Socket;
 use super::config::Limits;
@@ -184,6 +185,13 @@ impl Credit {
         let before = connection.unhandled(large).fetch_add(bytes, Ordering::Relaxed);
         let credit = Self { connection: connection.clone(), bytes, large };
         (before == 0 || before + bytes <= limit).then_some(credit)
+    }
+
+    /// Takes off a part, for one message of several.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { connection: self.connection.clone(), bytes, large: self.large }
     }
 
     /// How many bytes are held.

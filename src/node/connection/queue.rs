@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -28,6 +29,9 @@ const SHARED_FROM: usize = 4096;
 
 /// What one write takes at most, unless a lone payload is larger.
 const BATCH: usize = 64 * 1024;
+
+/// A peer that doesn't get under the soft mark in this time isn't waited for by updates until it has.
+const PACE: Duration = Duration::from_millis(50);
 
 /// The frames one connection has still to write.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ struct State {
     /// against the hard mark: a snapshot is one message, and a scope whose snapshot sheds its peer
     /// never syncs.
     large: usize,
+    /// Above the soft mark for too long to be waited for, see [`Queue::pace`].
+    stalled: bool,
     failed: Option<DownReason>,
     finishing: bool,
 }
@@ -102,6 +108,8 @@ struct Stream {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Push {
     Queued,
+    /// Queued, and now the queue is above its soft mark: who goes on should [wait](Queue::pace).
+    Crowded,
     /// All queues together are too long: the longest of them must go.
     NodeFull,
     /// The queue has failed, just now or before.
@@ -233,12 +241,18 @@ impl Queue {
     fn pushed(&self, state: &mut State, added: usize, large: bool) -> Push {
         state.bytes += added;
         let all = self.all.fetch_add(added, Ordering::Relaxed) + added;
-        if !large && state.bytes - state.large > self.marks.hard {
+        if !large && state.small() > self.marks.hard {
             self.fail_locked(state, DownReason::Slow);
             return Push::Failed;
         }
         self.work.notify_one();
-        if all > self.marks.all { Push::NodeFull } else { Push::Queued }
+        if all > self.marks.all {
+            Push::NodeFull
+        } else if state.small() > self.marks.soft && !state.stalled {
+            Push::Crowded
+        } else {
+            Push::Queued
+        }
     }
 
     /// Drops what is queued and takes nothing more. Only the first reason counts.
@@ -259,6 +273,24 @@ impl Queue {
 
     /// Waits until the queue is under its soft mark. `false` when it has failed.
     pub(crate) async fn room(&self) -> bool {
+        self.until(|state| state.bytes <= self.marks.soft).await
+    }
+
+    /// Waits until the queue is under its soft mark, snapshots aside, for who makes updates faster than
+    /// the peer reads them; without this a healthy peer would be shed. One that stands still is waited
+    /// for once, and not for long.
+    pub(crate) async fn pace(&self) {
+        let room = self.until(|state| state.small() <= self.marks.soft || state.stalled);
+        if tokio::time::timeout(PACE, room).await.is_err() {
+            let mut state = self.state();
+            state.stalled = state.small() > self.marks.soft;
+            drop(state);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits until it is so. `false` when the queue has failed.
+    async fn until(&self, is_so: impl Fn(&State) -> bool) -> bool {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -269,7 +301,7 @@ impl Queue {
                 if state.failed.is_some() || state.finishing {
                     return false;
                 }
-                if state.bytes <= self.marks.soft {
+                if is_so(&state) {
                     return true;
                 }
             }
@@ -311,7 +343,8 @@ impl Queue {
         }
         state.bytes -= bytes;
         self.all.fetch_sub(bytes, Ordering::Relaxed);
-        if state.bytes <= self.marks.soft {
+        if state.small() <= self.marks.soft {
+            state.stalled = false;
             drop(state);
             self.room.notify_waiters();
         }
@@ -355,9 +388,15 @@ impl State {
             behind: FxHashMap::default(),
             bytes: 0,
             large: 0,
+            stalled: false,
             failed: None,
             finishing: false,
         }
+    }
+
+    /// The bytes that count against the marks for updates: those of no snapshot.
+    fn small(&self) -> usize {
+        self.bytes - self.large
     }
 
     /// `ends`: whether the tail's last frame is complete.
@@ -472,7 +511,8 @@ mod tests {
     fn send(queue: &Queue, from: u32, message: &Term) {
         let mut payload = Vec::new();
         crate::wire::encode(message, &mut payload).unwrap();
-        assert_eq!(queue.push_message(&pid(from), &pid(9).into(), &payload.into()), Push::Queued);
+        let push = queue.push_message(&pid(from), &pid(9).into(), &payload.into());
+        assert!(matches!(push, Push::Queued | Push::Crowded), "{push:?}");
     }
 
     /// Writes all there is, batch by batch; gives the messages as the peer reads them.
@@ -617,7 +657,7 @@ mod tests {
     async fn a_queue_over_its_hard_mark_fails_and_holds_nothing() {
         let all = Arc::default();
         let queue = queue(&all);
-        while push(&queue, 90) == Push::Queued {}
+        while push(&queue, 90) != Push::Failed {}
         assert!(matches!(queue.work().await, Work::Failed(DownReason::Slow)));
         assert_eq!((queue.bytes(), all.load(Ordering::Relaxed)), (0, 0));
         assert_eq!(push(&queue, 1), Push::Failed);
@@ -631,7 +671,7 @@ mod tests {
         let mut failure = std::pin::pin!(queue.failure());
         assert!(futures::poll!(&mut failure).is_pending());
 
-        while push(&queue, 90) == Push::Queued {}
+        while push(&queue, 90) != Push::Failed {}
 
         assert_eq!(failure.await, DownReason::Slow);
         assert_eq!(queue.failure().await, DownReason::Slow);
@@ -644,17 +684,17 @@ mod tests {
             let queue = Queue::new(marks, Arc::default(), flags);
             for from in 0..3 {
                 send(&queue, from, &binary(500_000));
-                assert_eq!(push(&queue, 900), Push::Queued);
+                assert_ne!(push(&queue, 900), Push::Failed);
             }
             // Nor does the rest of one that is being written.
             for _ in 0..3 {
                 let Some(Work::Write(batch)) = queue.take() else { panic!("nothing to write") };
                 queue.written(10);
-                assert_eq!(push(&queue, 900), Push::Queued);
+                assert_ne!(push(&queue, 900), Push::Failed);
                 queue.written(batch.iter().map(Bytes::len).sum::<usize>() - 10);
             }
             for _ in 0..210 {
-                assert_eq!(push(&queue, 900), Push::Queued);
+                assert_ne!(push(&queue, 900), Push::Failed);
             }
             assert!((0..20).any(|_| push(&queue, 900) == Push::Failed));
         }
@@ -681,5 +721,37 @@ mod tests {
         let Work::Write(batch) = queue.work().await else { panic!("nothing to write") };
         queue.written(batch.iter().map(Bytes::len).sum());
         assert!(queue.room().await);
+    }
+
+    async fn write_all(queue: &Queue) {
+        while queue.bytes() > 0 {
+            let Work::Write(batch) = queue.work().await else { panic!("nothing to write") };
+            queue.written(batch.iter().map(Bytes::len).sum());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_faster_than_the_peer_waits_for_it_but_only_once_if_it_stands_still() {
+        let all = Arc::default();
+        let queue = queue(&all);
+        assert_eq!(push(&queue, 90), Push::Queued);
+        assert_eq!(push(&queue, 90), Push::Crowded);
+        let mut pace = std::pin::pin!(queue.pace());
+        assert!(futures::poll!(&mut pace).is_pending());
+        write_all(&queue).await;
+        assert!(futures::poll!(&mut pace).is_ready());
+
+        push(&queue, 90);
+        assert_eq!(push(&queue, 90), Push::Crowded);
+        let start = tokio::time::Instant::now();
+        queue.pace().await;
+        assert_eq!(start.elapsed(), PACE);
+        assert_eq!(push(&queue, 90), Push::Queued);
+        queue.pace().await;
+        assert_eq!(start.elapsed(), PACE);
+
+        write_all(&queue).await;
+        push(&queue, 90);
+        assert_eq!(push(&queue, 90), Push::Crowded);
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use super::socket::ReadHalf;
 use super::{Connection, DownReason};
 use crate::node::router::Router;
-use crate::wire::{Deframer, FragmentLimits, Inbound};
+use crate::wire::{Deframer, FragmentLimits, Inbound, Incoming};
 
 /// Reads until the connection is closed, by either end.
 pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: ReadHalf) {
@@ -37,6 +37,7 @@ async fn read(
             message: limits.message,
         },
     );
+    let mut filling = None;
     loop {
         match socket.read_buf(deframer.buffer()).await {
             Ok(0) => return DownReason::ConnectionClosed,
@@ -55,24 +56,33 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            let handled = match inbound.frame(&frame) {
-                Ok(Some((signal, bytes))) => router.receive(connection, signal, bytes),
+            let handled = match inbound.incoming(&frame) {
+                Ok(Some(Incoming::Message(message))) => {
+                    router.receive_message(connection, &message, &mut filling)
+                }
+                Ok(Some(Incoming::Signal(signal, bytes))) => router
+                    .deliver_batch(connection, filling.take())
+                    .and_then(|()| router.receive(connection, signal, bytes)),
                 Ok(None) => Ok(()),
                 Err(error) => Err(bad_frame(&error)),
             };
             if let Err(reason) = handled {
                 return reason;
             }
+            inbound.forget_whole();
             // Closed meanwhile: what is left in the buffer belongs to a connection that is gone.
             if connection.is_closed() {
                 return DownReason::ConnectionClosed;
             }
         }
+        if let Err(reason) = router.deliver_batch(connection, filling.take()) {
+            return reason;
+        }
     }
 }
 
 /// What is wrong, with its cause, in one line.
-fn bad_frame(error: &dyn std::error::Error) -> DownReason {
+pub(crate) fn bad_frame(error: &dyn std::error::Error) -> DownReason {
     let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
     DownReason::BadFrame(format!("{error}{cause}"))
 }

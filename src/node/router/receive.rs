@@ -2,12 +2,79 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::Router;
 use super::exit::ExitKind;
 use super::spawn::Asked;
-use crate::node::connection::{Connection, Credit, DownReason};
-use crate::node::process::Origin;
-use crate::wire::signal::Signal;
+use crate::node::connection::{Connection, Credit, DownReason, bad_frame};
+use crate::node::process::{Batch, Mail, Origin};
+use crate::term::Term;
+use crate::wire::{Message, Messages, Signal, Target};
+
+/// A batch for a process that reads messages itself, to which messages are still added.
+pub(crate) struct Filling {
+    to: mpsc::UnboundedSender<Mail>,
+    messages: Messages,
+    bytes: usize,
+}
+
+/// Messages.
+impl Router {
+    /// Delivers a message, or keeps it with those before it that go to the same process. Other signals
+    /// of the connection must wait until those are [delivered](Self::deliver_batch). An error closes
+    /// the connection.
+    pub(crate) fn receive_message(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        message: &Message<'_>,
+        filling: &mut Option<Filling>,
+    ) -> Result<(), DownReason> {
+        if message.alike
+            && let Some(Filling { messages, bytes, .. }) = filling
+        {
+            messages.push(&message.payload, true);
+            *bytes += message.bytes;
+            return Ok(());
+        }
+        self.deliver_batch(connection, filling.take())?;
+        if let Some(to) = self.reader_of_bytes(message.to) {
+            let mut messages = Messages::default();
+            messages.push(&message.payload, false);
+            *filling = Some(Filling { to, messages, bytes: message.bytes });
+            return Ok(());
+        }
+        let decoded = message.payload.decode().map_err(|error| bad_frame(&error))?;
+        self.message(connection, message.to, decoded, message.bytes)
+    }
+
+    fn message(
+        &self,
+        connection: &Arc<Connection>,
+        to: &Target,
+        message: Term,
+        bytes: usize,
+    ) -> Result<(), DownReason> {
+        let Some(pid) = self.receiver(to) else { return Ok(()) };
+        let credit = self.credit(connection, bytes)?;
+        self.deliver(&pid, message, Origin::Connection(connection.clone()), Some(credit));
+        Ok(())
+    }
+
+    /// Delivers what was kept.
+    pub(crate) fn deliver_batch(
+        &self,
+        connection: &Arc<Connection>,
+        filling: Option<Filling>,
+    ) -> Result<(), DownReason> {
+        let Some(Filling { to, messages, bytes }) = filling else { return Ok(()) };
+        let credit = self.credit(connection, bytes)?;
+        let connection = connection.clone();
+        // An error means that the process is just being dropped.
+        let _ = to.send(Mail::Batch(Batch { messages, connection, credit }));
+        Ok(())
+    }
+}
 
 impl Router {
     /// Does what a signal from a peer asks for. An error closes the connection.
@@ -18,12 +85,7 @@ impl Router {
         bytes: usize,
     ) -> Result<(), DownReason> {
         match signal {
-            Signal::Send { to, message, .. } => {
-                let Some(pid) = self.receiver(&to) else { return Ok(()) };
-                let credit = self.credit(connection, bytes)?;
-                let origin = Origin::Connection(connection.clone());
-                self.deliver(&pid, message, origin, Some(credit));
-            }
+            Signal::Send { to, message, .. } => self.message(connection, &to, message, bytes)?,
             Signal::Monitor { from, target, reference } => {
                 self.watched_by_peer(connection, from, target, reference)?;
             }
