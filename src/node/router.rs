@@ -134,26 +134,26 @@ impl Router {
     }
 
     /// Sends one message, encoded once, to processes of other nodes, each over this very
-    /// connection: when it's gone, the message is dropped even if a newer one is there. Gives a
-    /// connection that can't keep up, if there's one.
+    /// connection: when it's gone, the message is dropped even if a newer one is there. One that is too
+    /// large to be sent ends the connections. Gives a connection that can't keep up, if there's one.
     pub(crate) fn publish<'a>(
         &self,
         from: &Pid,
         to: impl Iterator<Item = (&'a Arc<Connection>, Destination)>,
         message: &Term,
     ) -> Option<Arc<Connection>> {
-        let payload = match encode_payload(message) {
-            Ok(payload) => payload,
-            Err(error) => {
-                log::error!("{from}: not sent: {error}");
-                return None;
-            }
-        };
+        let payload = encode_payload(message)
+            .inspect_err(|error| log::error!("{from}: a message is too large: {error}"));
         let mut crowded = None;
         for (connection, to) in to {
-            let push = connection.push_send(from, &to.into(), &payload);
-            if push == Push::Crowded && crowded.is_none() {
-                crowded = Some(connection.clone());
+            let push = match &payload {
+                Ok(payload) => connection.push_send(from, &to.into(), payload),
+                Err(_) => Push::Refused,
+            };
+            match push {
+                Push::Crowded if crowded.is_none() => crowded = Some(connection.clone()),
+                Push::Refused => connection.queue().fail(DownReason::TooLarge),
+                _ => {}
             }
             let _ = self.pushed(push);
         }

@@ -8,13 +8,13 @@ use tokio::time::timeout;
 use super::*;
 use crate::atom;
 use crate::engine::{Effects, Wire};
-use crate::node::{Cookie, NodeConfig, Received};
+use crate::node::{Cookie, DownReason, NodeConfig, NodeEvent, Received};
 use crate::term::{BadTerm, NodeName, Reference};
 
 /// Far above what anything here takes; only a broken test waits so long.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A number for each node. Panics on -1.
+/// A number for each node. Panics on -1; on the wire, -2 is larger than a message may be.
 #[derive(Debug)]
 struct Load;
 
@@ -55,7 +55,10 @@ impl DataPublisher for Load {
         view.clone()
     }
     fn translate_update(&self, _: &Pid, _: &Version, update: &i64) -> Wire {
-        Wire::Term((*update).into())
+        match update {
+            -2 => Wire::Term(Term::binary_of(vec![0; crate::wire::MAX_MESSAGE])),
+            update => Wire::Term((*update).into()),
+        }
     }
     fn translate_local_data(&self, _: &Pid, _: &Version, data: &i64) -> Wire {
         Wire::Term((*data).into())
@@ -189,6 +192,34 @@ async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
     let next = start(&node);
     assert!(next.update(1).await.unwrap());
     assert_eq!(next.view(|view| view[node.name()]), Ok(1));
+}
+
+#[tokio::test]
+async fn an_update_larger_than_a_message_ends_the_connection_and_is_no_gap() {
+    let epmd = epmd_port();
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let (here, there) = (start(&a), start(&b));
+    a.connect(b.name()).await.unwrap();
+    for scope in [&here, &there] {
+        timeout(LIMIT, scope.ready()).await.unwrap().unwrap();
+    }
+    let mut events = a.events();
+
+    assert!(here.update(-2).await.unwrap());
+
+    let reason = timeout(LIMIT, async {
+        loop {
+            if let NodeEvent::Down { reason, .. } = events.next().await.unwrap() {
+                return reason;
+            }
+        }
+    });
+    assert_eq!(reason.await.unwrap(), DownReason::TooLarge);
+    // What there is to say can be said again.
+    here.update(7).await.unwrap();
+    a.connect(b.name()).await.unwrap();
+    timeout(LIMIT, there.ready()).await.unwrap().unwrap();
+    assert_eq!(there.view(|view| view[a.name()]), Ok(7));
 }
 
 #[tokio::test]

@@ -216,6 +216,9 @@ pub enum DownReason {
     TickTimeout,
     /// The peer took our messages too slowly: a queue over its mark, or no byte for the stall time.
     Slow,
+    /// A scope had something for the peer that is larger than a message may be,
+    /// [`MAX_MESSAGE`](crate::wire::MAX_MESSAGE): it can't go on as if it had been said.
+    TooLarge,
     /// We handled the peer's messages too slowly: too many unhandled bytes.
     Overrun,
     /// The peer sent what is no frame or no signal.
@@ -236,6 +239,7 @@ impl DownReason {
         match self {
             Self::TickTimeout
             | Self::Slow
+            | Self::TooLarge
             | Self::Overrun
             | Self::BadFrame(_)
             | Self::TooManyWatches => true,
@@ -250,6 +254,7 @@ impl fmt::Display for DownReason {
             Self::ConnectionClosed => f.write_str("connection_closed"),
             Self::TickTimeout => f.write_str("net_tick_timeout"),
             Self::Slow => f.write_str("slow"),
+            Self::TooLarge => f.write_str("message_too_large"),
             Self::Overrun => f.write_str("overrun"),
             Self::BadFrame(what) => write!(f, "bad_frame: {what}"),
             Self::TooManyWatches => f.write_str("too_many_watches"),
