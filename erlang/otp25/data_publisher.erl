@@ -137,8 +137,8 @@
     is_told = false :: boolean(),
     %% Runs while it mustn't be asked again.
     retry :: undefined | reference(),
-    %% Its `discover', as long as its data is here without one: it has until this timer fires. Once it's
-    %% overdue, the peer's next data says that it will never come.
+    %% Its `discover', as long as its data is here without one: it has until this timer fires, and once it's
+    %% overdue until that of `retry' does.
     answer :: undefined | reference() | overdue
 }).
 
@@ -291,12 +291,10 @@ local_data(Peer, _Label, _Data, State) when node(Peer) =:= node() ->
     State;
 local_data(Peer, Label, Data, State) ->
     Known = ensure_peer(Peer, Label, State),
-    NewState =
-        try reshow(node(Peer), Known, set_data(Peer, Data, Known))
-        catch _:_:Stack ->
-            unreadable(Peer, local_data, Stack, Known)
-        end,
-    no_discover_came(Peer, NewState).
+    try reshow(node(Peer), Known, set_data(Peer, Data, Known))
+    catch _:_:Stack ->
+        unreadable(Peer, local_data, Stack, Known)
+    end.
 
 update_of(Peer, Update, #state{peers = Peers} = State) ->
     case Peers of
@@ -350,8 +348,12 @@ peer_down(Peer, Ref, #state{peers = Peers} = State) ->
 
 timeout(Timer, Peer, #state{peers = Peers} = State) ->
     case Peers of
-        #{Peer := #peer{retry = Timer, is_synced = true, answer = Answer} = Known} when Answer =/= overdue ->
-            put_peer(Peer, Known#peer{retry = undefined}, State);
+        #{Peer := #peer{retry = Timer, is_synced = true, answer = Answer} = Known} ->
+            NewState = put_peer(Peer, Known#peer{retry = undefined}, State),
+            case Answer of
+                overdue -> tell(Peer, NewState);
+                _ -> NewState
+            end;
         #{Peer := #peer{retry = Timer}} ->
             ask_again(Peer, State);
         #{Peer := #peer{answer = Timer} = Known} ->
@@ -361,8 +363,9 @@ timeout(Timer, Peer, #state{peers = Peers} = State) ->
     end.
 
 %% A label below our version is the version of the peer. But OTP 29 labels with ours whatever its own is, so
-%% what the label says mustn't be written while the `discover' may still be on its way. All that the peer says
-%% comes in order, so its answer comes behind it.
+%% what the label says mustn't be written: the `discover' may still be on its way, and even behind the answer to
+%% our next question, if this data was the answer to one from before the connection. The peer is asked again;
+%% when after 30 s there's still no `discover', there'll be none.
 discover_overdue(Peer, #peer{version = Label}, #state{version = Ours} = State) when Label < Ours ->
     tell(Peer, State);
 discover_overdue(Peer, Known, State) ->
@@ -370,14 +373,6 @@ discover_overdue(Peer, Known, State) ->
     case Known of
         #peer{retry = undefined} -> ask_again(Peer, NewState);
         #peer{} -> NewState
-    end.
-
-%% A peer has sent its data. If that is the answer to our second question, its label is all we'll ever hear of
-%% its version.
-no_discover_came(Peer, State) ->
-    case get_peer(Peer, State) of
-        #peer{answer = overdue} -> tell(Peer, State);
-        #peer{} -> State
     end.
 
 %% Everyone takes local data that it hasn't asked for.

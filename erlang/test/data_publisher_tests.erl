@@ -230,16 +230,24 @@ no_discover([A, B | _]) ->
     update(A, Scope, {old, 1}),
     case is_own() of
         true ->
-            %% Asked once more, it says what it has, and again no discover.
+            %% Asked once more, it says what it has, and again no discover. It has half a minute for that.
             hears(B, Peer, [{discover, Me, 1}]),
             say(B, Peer, {Scope, name(A)}, {local_data, Peer, 1, {old, [2]}}),
-            Told = [{discover, Me, 1}, {'$gen_cast', {local_data, Me, 1, {old, [1]}}}],
-            hears(B, Peer, Told),
+            see(A, Scope, #{name(A) => {old, [1]}, name(B) => {old, [2]}}),
+            Told = {'$gen_cast', {local_data, Me, 1, {old, [1]}}},
+            say(B, Peer, {Scope, name(A)}, {timeout, retry_of(A, Scope, Peer), {data_publisher, Peer}}),
+            hears(B, Peer, [{discover, Me, 1}, Told]),
             update(A, Scope, {old, 2}),
-            hears(B, Peer, Told ++ [{update, Me, {old, 2}}]);
+            hears(B, Peer, [{discover, Me, 1}, Told, {update, Me, {old, 2}}]);
         false ->
             hears(B, Peer, [{update, Me, {old, 1}}])
     end.
+
+%% The timer of the question that was put to a peer last.
+retry_of(Node, Scope, Peer) ->
+    State = call(Node, sys, get_state, [Scope]),
+    [#{Peer := Known}] = [Peers || Peers <- tuple_to_list(State), is_map(Peers), is_map_key(Peer, Peers)],
+    element(tuple_size(Known) - 1, Known).
 
 low_label([A, B | _]) ->
     Scope = scope(),

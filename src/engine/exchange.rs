@@ -76,11 +76,15 @@ impl<P: DataPublisher> Engine<P> {
                 }
             }
             Some(Due::Retry(pid)) => {
-                if let Some(peer) = self.peers.get_mut(&pid)
-                    && peer.retry.take_if(|running| *running == timer).is_some()
-                    && (!peer.synced || peer.answer == Some(Answer::Overdue))
-                {
+                let Some(peer) = self.peers.get_mut(&pid) else { return };
+                if peer.retry.take_if(|running| *running == timer).is_none() {
+                    return;
+                }
+                if !peer.synced {
                     self.ask_again(&pid, actions);
+                } else if peer.answer.take_if(|answer| *answer == Answer::Overdue).is_some() {
+                    let label = peer.label.clone();
+                    self.tell(&pid, &label, actions);
                 }
             }
             Some(Due::Answer(pid)) => {
@@ -200,7 +204,6 @@ impl<P: DataPublisher> Engine<P> {
         let old = std::mem::replace(&mut known.data, data);
         known.synced = true;
         self.reshow(peer, &old, actions);
-        self.no_discover_came(peer, actions);
         self.announce(peer, actions);
     }
 
@@ -236,7 +239,6 @@ impl<P: DataPublisher> Engine<P> {
         actions: &mut Vec<Action<P>>,
     ) {
         self.counters.unreadable += 1;
-        let is_data = label.is_some();
         // An update of a stranger is nobody's, readable or not; nor does it tell a version.
         if let Some(label) = label {
             self.ensure_known(peer, label, actions);
@@ -247,9 +249,6 @@ impl<P: DataPublisher> Engine<P> {
         let may_ask = known.retry.is_none();
         known.synced = false;
         self.reshow(peer, &old, actions);
-        if is_data {
-            self.no_discover_came(peer, actions);
-        }
         if may_ask {
             self.ask_again(peer, actions);
         }
@@ -284,8 +283,10 @@ impl<P: DataPublisher> Engine<P> {
     /// A peer has sent its data, and then no `discover` for a while.
     ///
     /// A label below our version is the version of the peer. But OTP 29 labels with ours whatever its
-    /// own is, so we mustn't write what the label says while its `discover` may still be on the way.
-    /// It's asked for its data again, then: all it says comes in order.
+    /// own is, so what the label says isn't to be written to it: its `discover` may still be on its way,
+    /// and even behind the answer to our next question, if this data was the answer to one from before
+    /// the connection. The peer is asked again; when after 30 s there's still no `discover`, there'll be
+    /// none.
     fn discover_overdue(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
         let Some(known) = self.peers.get_mut(peer) else { return };
         if known.label < self.version {
@@ -295,16 +296,6 @@ impl<P: DataPublisher> Engine<P> {
         known.answer = Some(Answer::Overdue);
         if known.retry.is_none() {
             self.ask_again(peer, actions);
-        }
-    }
-
-    /// A peer has sent its data. If that is the answer to our second question, then it takes us for
-    /// known, and its label is all we'll ever hear of its version.
-    fn no_discover_came(&mut self, peer: &Pid, actions: &mut Vec<Action<P>>) {
-        let Some(known) = self.peers.get_mut(peer) else { return };
-        if known.answer.take_if(|answer| *answer == Answer::Overdue).is_some() {
-            let label = known.label.clone();
-            self.tell(peer, &label, actions);
         }
     }
 

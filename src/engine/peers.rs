@@ -44,7 +44,7 @@ pub(super) struct Peer<D> {
 pub(super) enum Answer {
     /// It has until this timer fires.
     Due(TimerId),
-    /// It didn't come in time. The peer's next data says that it never will.
+    /// It didn't come in time, and the peer was asked again.
     Overdue,
 }
 

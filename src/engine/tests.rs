@@ -332,14 +332,17 @@ fn a_peer_whose_discover_may_be_late_is_asked_before_it_gets_our_data_unasked() 
     assert_eq!(engine.fire(2), []);
 }
 
+/// The data may be an answer to a question of the connection before; then the `discover` comes behind
+/// the next.
 #[test]
-fn a_peer_that_sends_only_data_when_asked_again_gets_ours() {
+fn a_peer_whose_label_says_nothing_gets_our_data_unasked_after_31_seconds() {
     let (mut engine, a) = (engine(), pid("a", 1));
     engine.set(7);
     engine.hear(&a, local_data(&a, 2, load(5)));
     assert_eq!(engine.fire(1), [to(&a, discover(&me(), 2)), after(30, 2)]);
+    assert_eq!(engine.hear(&a, local_data(&a, 2, load(6))), []);
     assert_eq!(
-        engine.hear(&a, local_data(&a, 2, load(5))),
+        engine.fire(2),
         [
             to(&a, local_data(&me(), 2, load(7))),
             Action::PeerUp { peer: a.clone(), version: 2.into() }
@@ -355,9 +358,7 @@ fn a_peer_that_was_just_asked_for_readable_data_is_not_asked_for_its_discover_as
     engine.hear(&a, local_data(&a, 2, atom!("bad")));
     engine.hear(&a, local_data(&a, 2, load(5)));
     assert_eq!(engine.fire(1), []);
-    assert_eq!(engine.fire(2), [to(&a, discover(&me(), 2)), after(30, 3)]);
-    let answer = engine.hear(&a, local_data(&a, 2, load(5)));
-    assert_eq!(answer[0], to(&a, local_data(&me(), 2, load(7))));
+    assert_eq!(engine.fire(2)[0], to(&a, local_data(&me(), 2, load(7))));
 }
 
 #[test]
