@@ -31,10 +31,12 @@ pub(crate) struct Kv;
 
 impl Subject for Kv {
     const NAME: &'static str = "kv";
-    const SCHEDULES: u64 = 30_000;
+    const PERCENT: u64 = 20;
     const MUTANTS: &'static [Mutant] = &[
         Mutant::NoGreeting,
         Mutant::SilentDrop,
+        Mutant::LateDown,
+        Mutant::SnapshotRefused,
         Mutant::NoDownOfEndedScope,
         Mutant::ReusedCreation,
         Mutant::DeletesForgotten,

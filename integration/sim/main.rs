@@ -3,8 +3,10 @@
 //!
 //! What they run is one of three publishers: `pg`, `kv`, and `names`, which has two formats.
 //!
-//! A failure prints its kind and seed. `SIM_KIND=pg SIM_SEED=n cargo test --test sim` runs that one
-//! and prints what happened, `SIM_SCHEDULES=n` says how many seeds of each kind are run.
+//! A failure prints what is left of its schedule when all is taken away that it doesn't need, one
+//! operation a line with what it did. Kept in a file, `SIM_REPLAY=FILE cargo test --test sim replay`
+//! has it happen again; `SIM_KIND=pg SIM_SEED=n` prints the schedule of a seed, `SIM_SCHEDULES=n` says
+//! how many seeds are run, for each kind in proportion. What once failed is in `schedules/`.
 
 #![expect(clippy::print_stdout, reason = "a replay is for a person to read")]
 
@@ -15,11 +17,14 @@ mod pg;
 #[path = "../publishers/mod.rs"]
 mod publishers;
 mod random;
+mod schedule;
 mod subject;
 mod world;
 
+use std::cell::Cell;
 use std::hash::Hasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustc_hash::FxHasher;
@@ -27,38 +32,43 @@ use rustc_hash::FxHasher;
 use self::kv::Kv;
 use self::names::TwoVersions;
 use self::pg::Pg;
+use self::schedule::Schedule;
 use self::subject::Subject;
 use self::world::{Mutant, World};
+
+/// How many schedules are run in all, and by how many at most a planted defect is found.
+const SCHEDULES: u64 = 200_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-/// What went wrong with this seed, if anything.
-fn failure<S: Subject>(seed: u64, mutant: Option<Mutant>) -> Option<String> {
-    let run = || World::<S>::new(seed, mutant).run();
-    catch_unwind(AssertUnwindSafe(run)).err().map(|panic| message_of(&*panic))
+/// What goes wrong in this schedule, if anything does.
+fn failure<S: Subject>(schedule: &Schedule, mutant: Option<Mutant>) -> Option<String> {
+    panic_of(|| World::<S>::new(schedule.cast, mutant).run(&schedule.ops))
 }
 
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text.clone(),
-        (_, Some(text)) => (*text).to_owned(),
-        _ => "panic".to_owned(),
+/// Has a schedule happen and tells it, in a form that can be replayed.
+fn story<S: Subject>(schedule: &Schedule, mutant: Option<Mutant>) -> String {
+    let mut world = World::<S>::new(schedule.cast, mutant);
+    world.log = Some(vec![format!("# {}: {}", S::NAME, world.cast())]);
+    if let (Some(log), Some(mutant)) = (&mut world.log, mutant) {
+        log.push(format!("# planted: {mutant:?}"));
     }
+    if let Some(log) = &mut world.log {
+        log.push(format!("cast {:x}", schedule.cast));
+    }
+    let end = panic_of(|| world.run(&schedule.ops)).unwrap_or("all is well".to_owned());
+    let mut text = world.log.take().unwrap_or_default();
+    text.push(format!("# {}", end.replace('\n', "\n# ")));
+    text.join("\n")
 }
 
-/// Runs one seed and tells what happens.
-fn replay<S: Subject>(seed: u64) -> String {
-    let mut world = World::<S>::new(seed, None);
-    world.log = Some(Vec::new());
-    let cast = world.cast();
-    let end = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let mut text = vec![format!("{} {seed}: {cast}", S::NAME)];
-    text.extend(world.log.take().unwrap_or_default());
-    text.push(end.err().map_or("all is well".to_owned(), |panic| message_of(&*panic)));
-    text.join("\n")
+/// The story of what is left of a schedule that fails.
+fn short_story<S: Subject>(schedule: &Schedule, mutant: Option<Mutant>) -> (usize, String) {
+    let shrunk = schedule.clone().shrunk(|schedule| failure::<S>(schedule, mutant).is_some());
+    (shrunk.ops.len(), story::<S>(&shrunk, mutant))
 }
 
 /// The first failing seed below `count`, with both cores at work.
@@ -72,7 +82,7 @@ fn first_failure<S: Subject>(count: u64, mutant: Option<Mutant>) -> Option<(u64,
             if seed >= count {
                 break;
             }
-            if let Some(text) = failure::<S>(seed, mutant) {
+            if let Some(text) = failure::<S>(&Schedule::drawn(seed), mutant) {
                 found.store(true, Ordering::Relaxed);
                 return Some((seed, text));
             }
@@ -85,36 +95,54 @@ fn first_failure<S: Subject>(count: u64, mutant: Option<Mutant>) -> Option<(u64,
     })
 }
 
-/// Failures are reported by the tests, with their seed; not by each thread as well.
+thread_local! {
+    /// Whether a panic of this thread is what is looked for.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Failures are reported by the tests, once; not by each panic as well.
 fn quiet_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name().is_some() {
+            if !EXPECTED.get() {
                 usual(info);
             }
         }));
     });
 }
 
+/// What it panics with, if it does.
+fn panic_of(run: impl FnOnce()) -> Option<String> {
+    quiet_panics();
+    EXPECTED.set(true);
+    let end = catch_unwind(AssertUnwindSafe(run));
+    EXPECTED.set(false);
+    end.err().map(|panic| match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => (*text).to_owned(),
+        _ => "panic".to_owned(),
+    })
+}
+
 fn all_schedules_end_well<S: Subject>() {
     let kind = S::NAME;
     if let Some(seed) = from_environment("SIM_SEED") {
         if std::env::var("SIM_KIND").map_or(kind == Pg::NAME, |wanted| wanted == kind) {
-            let story = replay::<S>(seed);
+            let story = story::<S>(&Schedule::drawn(seed), None);
             assert!(story.ends_with("all is well"), "{story}");
             println!("{story}");
         }
         return;
     }
-    quiet_panics();
-    let count = from_environment("SIM_SCHEDULES").unwrap_or(S::SCHEDULES);
-    if let Some((seed, text)) = first_failure::<S>(count, None) {
-        panic!(
-            "{kind} {seed}: {text}\nreplay: SIM_KIND={kind} SIM_SEED={seed} cargo test --test sim"
-        );
+    let all = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
+    let start = std::time::Instant::now();
+    if let Some((seed, text)) = first_failure::<S>(all * S::PERCENT / 100, None) {
+        let (_, story) = short_story::<S>(&Schedule::drawn(seed), None);
+        panic!("{kind}, seed {seed}: {text}\n\n# kind {kind}\n{story}");
     }
+    println!("{kind}: {} schedules in {:.1?}", all * S::PERCENT / 100, start.elapsed());
 }
 
 #[test]
@@ -132,20 +160,57 @@ fn all_schedules_of_two_versions_end_with_equal_views() {
     all_schedules_end_well::<TwoVersions>();
 }
 
+/// Has a schedule happen that stands in a text, with its kind in the first line.
+fn replay(name: &str, text: &str) -> String {
+    let kind = text.lines().next().and_then(|line| line.strip_prefix("# kind "));
+    let kind = kind.unwrap_or_else(|| panic!("{name} begins with `# kind KIND`"));
+    let schedule = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+    match kind.trim() {
+        kind if kind == Pg::NAME => story::<Pg>(&schedule, None),
+        kind if kind == Kv::NAME => story::<Kv>(&schedule, None),
+        kind if kind == TwoVersions::NAME => story::<TwoVersions>(&schedule, None),
+        kind => panic!("{name}: nobody knows the kind {kind}"),
+    }
+}
+
+#[test]
+fn replays_of_what_once_failed_end_well() {
+    let read = |path: &Path| (path.display().to_string(), std::fs::read_to_string(path).unwrap());
+    if let Some(path) = std::env::var_os("SIM_REPLAY") {
+        let (name, text) = read(Path::new(&path));
+        let story = replay(&name, &text);
+        assert!(story.ends_with("all is well"), "{story}");
+        println!("{story}");
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/sim/schedules");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let (name, text) = read(&file.unwrap().path());
+        let story = replay(&name, &text);
+        assert!(story.ends_with("all is well"), "{name}\n{story}");
+        count += 1;
+    }
+    assert!(count > 0, "nothing to replay");
+}
+
 fn is_repeatable<S: Subject>() {
+    const SEEDS: u64 = 4000;
     let hash = |seed| {
-        let mut world = World::<S>::new(seed, None);
+        let Schedule { cast, ops } = Schedule::drawn(seed);
+        let mut world = World::<S>::new(cast, None);
         world.hash = Some(FxHasher::default());
-        world.run();
+        world.run(&ops);
         world.hash.map(|hash| hash.finish())
     };
     let mut different = std::collections::BTreeSet::new();
-    for seed in 0..300 {
+    for seed in 0..SEEDS {
         let first = hash(seed);
         assert_eq!(first, hash(seed), "{} {seed}", S::NAME);
         different.insert(first);
     }
-    assert_eq!(different.len(), 300);
+    // A few clusters have hardly anything happen in them.
+    assert!(different.len() as u64 > SEEDS / 100 * 99, "{} of {SEEDS}", different.len());
 }
 
 #[test]
@@ -156,26 +221,30 @@ fn the_same_seed_gives_the_same_actions() {
 }
 
 fn finds_planted_defects<S: Subject>() {
-    quiet_panics();
     for mutant in S::MUTANTS {
-        let found = first_failure::<S>(S::SCHEDULES, Some(*mutant));
+        let found = first_failure::<S>(SCHEDULES, Some(*mutant));
         let kind = S::NAME;
         let (seed, text) = found.unwrap_or_else(|| panic!("{kind}: {mutant:?} isn't found"));
-        println!("{kind}: {mutant:?}: seed {seed}: {}", text.lines().next().unwrap_or_default());
+        let (ops, story) = short_story::<S>(&Schedule::drawn(seed), Some(*mutant));
+        println!(
+            "{kind}: {mutant:?}: seed {seed}, {ops} operations: {}",
+            text.lines().next().unwrap_or_default()
+        );
+        assert!(ops <= 30, "{kind}: {mutant:?} is still {ops} operations long\n{story}");
     }
 }
 
 #[test]
-fn defects_planted_in_pg_are_found() {
+fn defects_planted_in_pg_are_found_and_told_in_few_words() {
     finds_planted_defects::<Pg>();
 }
 
 #[test]
-fn defects_planted_in_kv_are_found() {
+fn defects_planted_in_kv_are_found_and_told_in_few_words() {
     finds_planted_defects::<Kv>();
 }
 
 #[test]
-fn defects_planted_in_two_versions_are_found() {
+fn defects_planted_in_two_versions_are_found_and_told_in_few_words() {
     finds_planted_defects::<TwoVersions>();
 }

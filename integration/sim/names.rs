@@ -77,7 +77,7 @@ impl TwoVersions {
 
 impl Subject for TwoVersions {
     const NAME: &'static str = "names";
-    const SCHEDULES: u64 = 30_000;
+    const PERCENT: u64 = 20;
     const MUTANTS: &'static [Mutant] = &[
         Mutant::SilentDrop,
         Mutant::LabelTooHigh,

@@ -51,9 +51,9 @@ impl Processes {
 pub(crate) trait Subject: Sized + 'static {
     /// What `SIM_KIND` calls it.
     const NAME: &'static str;
-    /// How many schedules are run.
-    const SCHEDULES: u64;
-    /// The planted defects that are found by so many.
+    /// How many of 100 schedules are its own.
+    const PERCENT: u64;
+    /// The planted defects that are found.
     const MUTANTS: &'static [Mutant];
 
     type Publisher: DataPublisher<

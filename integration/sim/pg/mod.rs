@@ -28,7 +28,7 @@ pub(crate) struct Pg {
 
 impl Subject for Pg {
     const NAME: &'static str = "pg";
-    const SCHEDULES: u64 = 100_000;
+    const PERCENT: u64 = 60;
     const MUTANTS: &'static [Mutant] = &[
         Mutant::NoGreeting,
         Mutant::NoDiscoverBack,
@@ -37,6 +37,9 @@ impl Subject for Pg {
         Mutant::UpdateBeforeData,
         Mutant::NoDownOfEndedScope,
         Mutant::NoMonitor,
+        Mutant::LateDown,
+        Mutant::SnapshotRefused,
+        Mutant::StrangersUpdateApplied,
         Mutant::BagAsSet,
         Mutant::ReusedCreation,
         Mutant::JoinAsCast,

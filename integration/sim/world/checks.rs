@@ -99,7 +99,7 @@ impl<S: Subject> World<S> {
     /// Faults end, everything starts, all connect; then all must agree, and soon.
     pub(super) fn heal(&mut self) {
         self.note(|_| "healing".into());
-        self.fault_rate = 0;
+        self.heals = true;
         let count = self.nodes.len();
         for i in 0..count {
             self.start_node(i);
@@ -135,7 +135,19 @@ impl<S: Subject> World<S> {
 
     fn drain(&mut self, steps: &mut usize) {
         loop {
-            let mut moved = false;
+            self.settle(steps);
+            let all = 0..self.nodes.len();
+            if all.clone().all(|i| self.nodes[i].scope.is_some()) {
+                return;
+            }
+            all.for_each(|i| self.start_scope(i));
+        }
+    }
+
+    /// All that is on its way arrives and is handled.
+    pub(super) fn settle(&mut self, steps: &mut usize) {
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
             let all: Vec<u64> = self.connections.keys().copied().collect();
             for connection in all {
                 for side in 0..2 {
@@ -145,16 +157,12 @@ impl<S: Subject> World<S> {
                 }
             }
             for i in 0..self.nodes.len() {
-                while !self.nodes[i].inbox.is_empty() {
+                while !self.nodes[i].inbox.is_empty() && self.nodes[i].scope.is_some() {
                     self.step_now(i);
                     moved = true;
                     *steps += 1;
                     assert!(*steps < 10_000, "no rest within 10,000 steps");
                 }
-                self.start_scope(i);
-            }
-            if !moved {
-                return;
             }
         }
     }

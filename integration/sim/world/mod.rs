@@ -3,7 +3,7 @@
 //!
 //! A connection is two queues of signals. It can be cut so that a part of what was on its way still
 //! arrives, and so that the other side learns it late or never. Nodes run Rust engines or models of
-//! `pg` on the BEAM. Everything that happens is drawn from one seed.
+//! `pg` on the BEAM.
 
 mod checks;
 mod mutant;
@@ -22,6 +22,7 @@ use rustc_hash::FxHasher;
 
 use self::network::{Connection, Signal, Watch, WatchedBy};
 use crate::random::Random;
+use crate::schedule::{Kind, Op};
 use crate::subject::{Beam, Data, Key, Processes, Role, Runs, Subject, Update};
 
 pub(crate) use self::mutant::Mutant;
@@ -91,6 +92,8 @@ struct Node<S: Subject> {
     left: Option<Data<S>>,
     watching: BTreeMap<u64, Watch>,
     watched_by: Vec<WatchedBy>,
+    /// What the mutant [`LateDown`](Mutant::LateDown) keeps back.
+    late: Vec<Item<S>>,
 }
 
 impl<S: Subject> Node<S> {
@@ -130,16 +133,16 @@ pub(crate) struct World<S: Subject> {
     used_connections: u64,
     scopes: BTreeMap<Pid, Past<S>>,
     mutant: Option<Mutant>,
-    /// Whether faults still happen.
-    fault_rate: usize,
+    /// Whether faults have ended.
+    heals: bool,
     actions: Vec<Action<S::Publisher>>,
     pub(crate) log: Option<Vec<String>>,
     pub(crate) hash: Option<FxHasher>,
 }
 
 impl<S: Subject> World<S> {
-    pub(crate) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
-        let mut random = Random::new(seed);
+    pub(crate) fn new(cast: u64, mutant: Option<Mutant>) -> Self {
+        let mut random = Random::new(cast);
         let subject = S::draw(&mut random);
         let count = 2 + random.below(4);
         let slow = random.chance(30).then(|| random.below(count));
@@ -165,10 +168,10 @@ impl<S: Subject> World<S> {
                 left: None,
                 watching: BTreeMap::new(),
                 watched_by: Vec::new(),
+                late: Vec::new(),
             }
         });
         let nodes: Vec<Node<S>> = nodes.collect();
-        let fault_rate = [1, 5, 15][random.below(3)];
         Self {
             subject,
             random,
@@ -178,21 +181,23 @@ impl<S: Subject> World<S> {
             used_connections: 0,
             scopes: BTreeMap::new(),
             mutant,
-            fault_rate,
+            heals: false,
             actions: Vec::new(),
             log: None,
             hash: None,
         }
     }
 
-    /// Runs the whole schedule; panics where a check fails.
-    pub(crate) fn run(&mut self) {
+    /// Has it all happen, and then the end of all faults; panics where a check fails.
+    pub(crate) fn run(&mut self, ops: &[Op]) {
         for i in 0..self.nodes.len() {
             self.start_node(i);
         }
-        let steps = 50 + self.random.below(351);
-        for _ in 0..steps {
-            self.random_op();
+        for op in ops {
+            if let Some(log) = &mut self.log {
+                log.push(op.to_string());
+            }
+            self.perform(*op);
         }
         self.heal();
     }
@@ -206,41 +211,29 @@ impl<S: Subject> World<S> {
             text.hash(hash);
         }
         if let Some(log) = &mut self.log {
-            log.push(text);
+            log.push(format!("#   {text}"));
         }
     }
 
-    fn random_op(&mut self) {
-        if self.random.chance(self.fault_rate) {
-            return self.fault();
-        }
+    fn perform(&mut self, op: Op) {
         self.now += Duration::from_millis(1);
-        let i = self.random.below(self.nodes.len());
-        match self.random.below(100) {
-            0..14 => self.change(i),
-            14..16 => self.end_process(i),
-            16..24 => {
-                let j = self.random.below(self.nodes.len());
-                self.connect(i, j);
-            }
-            24..26 => self.fire_timer(i),
-            26 => self.subscribe(i),
-            27..60 => self.deliver_some(),
-            _ => self.step(i),
-        }
-    }
-
-    fn fault(&mut self) {
-        let i = self.random.below(self.nodes.len());
-        let j = self.random.below(self.nodes.len());
-        match self.random.below(10) {
-            0..4 => self.cut(i, j),
-            4 => self.crash_node(i),
-            5 => self.start_node(i),
-            6 => self.stop_scope(i),
-            7 => self.restart_scope(i),
-            8 => self.plant_duplicate(),
-            _ => self.plant_lie(i, j),
+        self.random = Random::new(op.roll);
+        let (i, j) = (op.node % self.nodes.len(), op.other % self.nodes.len());
+        match op.kind {
+            Kind::Change => self.change(i),
+            Kind::EndProcess => self.end_process(i),
+            Kind::Connect => self.connect(i, j),
+            Kind::Timer => self.fire_timer(i),
+            Kind::Subscribe => self.subscribe(i),
+            Kind::Deliver => self.deliver_some(),
+            Kind::Step => self.step(i),
+            Kind::Cut => self.cut(i, j),
+            Kind::Crash => self.crash_node(i),
+            Kind::Start => self.start_node(i),
+            Kind::StopScope => self.stop_scope(i),
+            Kind::RestartScope => self.restart_scope(i),
+            Kind::Duplicate => self.plant_duplicate(),
+            Kind::Lie => self.plant_lie(i, j),
         }
     }
 

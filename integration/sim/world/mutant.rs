@@ -23,6 +23,12 @@ pub(crate) enum Mutant {
     SendsOverNewerConnection,
     /// An update of a peer whose local data isn't here yet is applied.
     EarlyUpdateApplied,
+    /// An update of somebody who is no peer is applied.
+    StrangersUpdateApplied,
+    /// `Down`s of a lost connection come after its successor.
+    LateDown,
+    /// Local data of some size isn't sent, as over a mark of the queue.
+    SnapshotRefused,
     /// The end of a node's older scope takes what the younger one has published.
     OldDownTakesYoungest,
 
@@ -75,6 +81,16 @@ impl<S: Subject> World<S> {
             (Mutant::EarlyUpdateApplied, Input::Message { from, message }) => {
                 if let Some([Term::Pid(peer), _]) = message.tagged("update")
                     && engine.peers().any(|known| known.pid == *peer && !known.synced)
+                {
+                    let message = nothing::<S>(engine, peer);
+                    self.feed(i, Input::Message { from: from.clone(), message });
+                }
+                self.feed(i, Input::Message { from, message });
+            }
+            (Mutant::StrangersUpdateApplied, Input::Message { from, message }) => {
+                if let Some([Term::Pid(peer), _]) = message.tagged("update")
+                    && engine.peers().all(|known| known.pid != *peer)
+                    && peer.node == from
                 {
                     let message = nothing::<S>(engine, peer);
                     self.feed(i, Input::Message { from: from.clone(), message });
@@ -196,6 +212,16 @@ impl<S: Subject> World<S> {
                     }
                 }
             }
+            Mutant::SnapshotRefused => actions.retain(|action| {
+                let Action::Send { message, .. } = action else { return true };
+                let Some([cast]) = message.tagged("$gen_cast") else { return true };
+                let is_large = |data: &Term| match data {
+                    Term::Map(map) => map.len() > 2,
+                    Term::List(list) => list.len() > 2,
+                    _ => false,
+                };
+                !cast.tuple_elements().is_ok_and(|all| all.last().is_some_and(is_large))
+            }),
             Mutant::NoMonitor => {
                 actions.retain(|action| !matches!(action, Action::Monitor { .. }));
             }

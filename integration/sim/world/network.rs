@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use data_publisher::atom;
 use data_publisher::term::{Atom, NodeName, Pid, Term};
 
-use super::{Item, Scope, World};
+use super::{Item, Mutant, Scope, World};
 use crate::subject::{Runs, Subject};
 
 pub(super) enum Signal {
@@ -100,6 +100,8 @@ impl<S: Subject> World<S> {
             if self.nodes[here].is_rust() || !self.nodes[there].hidden {
                 self.nodes[here].inbox.push_back(Item::NodeUp { node: there, connection });
             }
+            let late = std::mem::take(&mut self.nodes[here].late);
+            self.nodes[here].inbox.extend(late);
         }
     }
 
@@ -137,6 +139,7 @@ impl<S: Subject> World<S> {
     /// All `Down`s, then `NodeDown`.
     pub(super) fn close_end(&mut self, i: usize, j: usize) {
         let Some(connection) = self.nodes[i].ends.remove(&j) else { return };
+        let is_late = self.mutant == Some(Mutant::LateDown);
         let node = &mut self.nodes[i];
         node.watched_by.retain(|watched| watched.over.is_none_or(|(_, over)| over != connection));
         let (lost, left): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut node.watching)
@@ -145,7 +148,12 @@ impl<S: Subject> World<S> {
         node.watching = left;
         for (reference, watch) in lost {
             let reason = atom!("noconnection");
-            node.inbox.push_back(Item::Down { reference, target: watch.target, reason });
+            let down = Item::Down { reference, target: watch.target, reason };
+            if is_late {
+                node.late.push(down);
+            } else {
+                node.inbox.push_back(down);
+            }
         }
         if node.is_rust() || !self.nodes[j].hidden {
             self.nodes[i].inbox.push_back(Item::NodeDown(j));

@@ -12,6 +12,9 @@ use crate::subject::{Beam, Data, Out, Runs, Subject};
 /// How long a peer that sent what can't be read has to be left alone before it's asked again.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// Longer than anything that arrives is on its way or waits.
+const LONG: Duration = Duration::from_secs(10);
+
 /// What an engine does something for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cause {
@@ -22,7 +25,7 @@ pub(super) enum Cause {
 
 impl<S: Subject> World<S> {
     pub(super) fn step(&mut self, i: usize) {
-        if self.nodes[i].slow && self.fault_rate > 0 && !self.random.chance(5) {
+        if self.nodes[i].slow && !self.heals && !self.random.chance(5) {
             return;
         }
         self.step_now(i);
@@ -293,7 +296,8 @@ impl<S: Subject> World<S> {
         }
     }
 
-    /// Time passes until a timer is due, no matter what else could have happened meanwhile.
+    /// Time passes until a timer is due, no matter what else could have happened meanwhile; but in
+    /// [`LONG`] everything arrives that does.
     pub(super) fn fire_timer(&mut self, i: usize) {
         let count = match &self.nodes[i].scope {
             Some(Scope::Rust(rust)) => rust.timers.len(),
@@ -301,11 +305,15 @@ impl<S: Subject> World<S> {
         };
         let place = self.random.below(count);
         let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope else { return };
-        if count > 0 {
-            let (due, timer) = rust.timers.swap_remove(place);
-            self.now = self.now.max(due);
-            self.feed(i, Input::Timer(timer));
+        if count == 0 {
+            return;
         }
+        let (due, timer) = rust.timers.swap_remove(place);
+        if due >= self.now + LONG {
+            self.settle(&mut 0);
+        }
+        self.now = self.now.max(due);
+        self.feed(i, Input::Timer(timer));
     }
 }
 
