@@ -305,6 +305,11 @@ impl<P: DataPublisher> Effects<'_, P> {
         self.me
     }
 
+    /// Whether anybody subscribes to anything. If not, an event needn't be made.
+    pub fn is_heard(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+
     /// Tells all subscribers to `key`, in the order of their subscriptions.
     pub fn notify(&mut self, key: &P::Subscription, event: &P::Event) {
         for listener in self.subscribers.of(key) {

@@ -63,6 +63,10 @@ impl<K: Clone + Eq + Hash> Subscribers<K> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     pub(super) fn contains(&self, subscriber: SubscriberId) -> bool {
         self.own.contains_key(&subscriber)
     }

@@ -7,6 +7,8 @@
 //!
 //! Source: `pg`, OTP 25 and 27: `handle_info/2`, `handle_cast/2`, `sync_groups/5`.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use super::members::Groups;
@@ -36,12 +38,12 @@ pub(super) fn update_terms(me: &Pid, update: &[Change]) -> Vec<Term> {
     let mut messages = Vec::new();
     let mut leaves = Leaves::default();
     for Change { group, add, remove } in update {
-        for pid in remove {
+        for pid in remove.iter() {
             leaves.add(pid, group);
         }
         if !add.is_empty() {
             leaves.write(me, &mut messages);
-            messages.push(tuple![atom!("join"), me, group, pids_term(add)]);
+            messages.push(tuple![atom!("join"), me, group, pids_term(&**add)]);
         }
     }
     leaves.write(me, &mut messages);
@@ -104,7 +106,8 @@ fn update_message(peer: &Pid, read: Result<Vec<Change>, BadTerm>) -> PeerMessage
 }
 
 fn read_join(group: &Term, pids: &Term) -> Result<Vec<Change>, BadTerm> {
-    Ok(vec![Change::join(group, read_pid_or_pids(pids)?)])
+    let (group, add) = (group.clone(), read_pid_or_pids(pids)?);
+    Ok(vec![Change { group, add, remove: Arc::default() }])
 }
 
 fn read_leave(pids: &Term, groups: &Term) -> Result<Vec<Change>, BadTerm> {
@@ -116,7 +119,11 @@ fn read_leave(pids: &Term, groups: &Term) -> Result<Vec<Change>, BadTerm> {
             found: format!("{} pids and {} groups", pids.len(), groups.len()),
         });
     }
-    Ok(groups.iter().map(|group| Change::leave(group, pids.iter().cloned())).collect())
+    let leave = |group: &Term| {
+        let (group, remove) = (group.clone(), pids.clone());
+        Change { group, add: Arc::default(), remove }
+    };
+    Ok(groups.iter().map(leave).collect())
 }
 
 fn read_sync(groups: &Term) -> Result<Groups, BadTerm> {
@@ -126,9 +133,9 @@ fn read_sync(groups: &Term) -> Result<Groups, BadTerm> {
     }))
 }
 
-fn read_pid_or_pids(term: &Term) -> Result<Vec<Pid>, BadTerm> {
+fn read_pid_or_pids(term: &Term) -> Result<Arc<[Pid]>, BadTerm> {
     match term {
-        Term::Pid(pid) => Ok(vec![pid.clone()]),
+        Term::Pid(pid) => Ok(Arc::new([pid.clone()])),
         _ => read_pids(term),
     }
 }

@@ -46,20 +46,20 @@ pub struct Change {
     /// The group; any term can name one.
     pub group: Term,
     /// Who joins; who is in it twice joins twice.
-    pub add: Vec<Pid>,
+    pub add: Arc<[Pid]>,
     /// Who leaves; whoever isn't in the group is passed over.
-    pub remove: Vec<Pid>,
+    pub remove: Arc<[Pid]>,
 }
 
 impl Change {
     /// These processes join.
     pub fn join(group: &Term, pids: impl IntoIterator<Item = Pid>) -> Self {
-        Self { group: group.clone(), add: pids.into_iter().collect(), remove: Vec::new() }
+        Self { group: group.clone(), add: pids.into_iter().collect(), remove: Arc::default() }
     }
 
     /// These processes leave.
     pub fn leave(group: &Term, pids: impl IntoIterator<Item = Pid>) -> Self {
-        Self { group: group.clone(), add: Vec::new(), remove: pids.into_iter().collect() }
+        Self { group: group.clone(), add: Arc::default(), remove: pids.into_iter().collect() }
     }
 
     /// The same for the group's name without negative zeros: in that form we own a group.
@@ -155,19 +155,24 @@ impl DataPublisher for PgPublisher {
         View { members: self.members.clone(), watched: HashMap::default() }
     }
 
-    fn update_local_data(&self, update: Vec<Change>, data: &mut Groups) -> Option<Vec<Change>> {
-        let effective: Vec<Change> = update
-            .into_iter()
-            .filter_map(|Change { group, add, mut remove }| {
-                remove.retain(|pid| data.remove(&group, pid));
-                for pid in &add {
-                    data.add(&group, pid.clone());
+    fn update_local_data(&self, mut update: Vec<Change>, data: &mut Groups) -> Option<Vec<Change>> {
+        update.retain_mut(|Change { group, add, remove }| {
+            if !remove.is_empty() {
+                let mut known = Vec::new();
+                for (place, pid) in remove.iter().enumerate() {
+                    if data.remove(group, pid) {
+                        known.push(place);
+                    }
                 }
-                let nothing = add.is_empty() && remove.is_empty();
-                (!nothing).then_some(Change { group, add, remove })
-            })
-            .collect();
-        (!effective.is_empty()).then_some(effective)
+                if known.len() < remove.len() {
+                    *remove =
+                        known.iter().filter_map(|place| remove.get(*place)).cloned().collect();
+                }
+            }
+            data.add_list(group, add);
+            !add.is_empty() || !remove.is_empty()
+        });
+        (!update.is_empty()).then_some(update)
     }
 
     fn update_global_view_and_notify(
@@ -180,35 +185,51 @@ impl DataPublisher for PgPublisher {
         let is_local = origin == effects.node();
         let whose = if is_local { Origin::Local } else { Origin::Remote };
         for Change { group, add, remove } in update {
-            view.members.change(whose, group, add, remove);
+            if remove.is_empty() {
+                view.members.join(whose, group, add);
+            } else {
+                view.members.change(whose, group, add, remove);
+            }
             if is_local {
                 view.watch(group, add, effects);
                 view.unwatch(group, remove, effects);
             }
+            if !effects.is_heard() {
+                continue;
+            }
             if !add.is_empty() {
-                let event = Event::Join { group: group.clone(), pids: add.as_slice().into() };
+                let event = Event::Join { group: group.clone(), pids: add.clone() };
                 notify(group, &event, effects);
             }
             if !remove.is_empty() {
-                let event = Event::Leave { group: group.clone(), pids: remove.as_slice().into() };
+                let event = Event::Leave { group: group.clone(), pids: remove.clone() };
                 notify(group, &event, effects);
             }
         }
     }
 
     fn data_diff(&self, old: &Groups, new: &Groups) -> Option<Vec<Change>> {
-        let nobody = super::members::Bag::default();
-        let gone = old.sorted().into_iter().filter(|(group, _)| new.get(group).is_none());
-        let left = gone.map(|(group, bag)| Change::leave(group, bag.iter().cloned()));
-        let changed = new.sorted().into_iter().filter_map(|(group, bag)| {
-            let before = old.get(group).unwrap_or(&nobody);
-            (before != bag).then(|| Change {
-                group: group.clone(),
-                add: before.missing_from(bag),
-                remove: bag.missing_from(before),
-            })
-        });
-        let all: Vec<Change> = left.chain(changed).collect();
+        let mut all = Vec::with_capacity(if old.is_empty() { new.len() } else { 0 });
+        for (group, bag) in old.iter() {
+            if new.get(group).is_none() {
+                all.push(Change { group: group.clone(), add: Arc::default(), remove: bag.list() });
+            }
+        }
+        for (group, bag) in new.iter() {
+            match old.get(group) {
+                None => all.push(Change {
+                    group: group.clone(),
+                    add: bag.list(),
+                    remove: Arc::default(),
+                }),
+                Some(before) if before == bag => {}
+                Some(before) => all.push(Change {
+                    group: group.clone(),
+                    add: before.missing_from(bag).into(),
+                    remove: bag.missing_from(before).into(),
+                }),
+            }
+        }
         (!all.is_empty()).then_some(all)
     }
 
@@ -223,26 +244,24 @@ impl DataPublisher for PgPublisher {
         if legacy::is_spoken_by(peer) {
             return Wire::Plain(legacy::update_terms(me, update));
         }
-        Wire::Term(Term::list_of(
-            update.iter().map(|Change { group, add, remove }| {
-                tuple![group, pids_term(add), pids_term(remove)]
-            }),
-        ))
+        Wire::Term(Term::list_of(update.iter().map(|Change { group, add, remove }| {
+            tuple![group, pids_term(&**add), pids_term(&**remove)]
+        })))
     }
 
     fn translate_local_data(&self, me: &Pid, peer: &Version, data: &Groups) -> Wire {
         if legacy::is_spoken_by(peer) {
             return Wire::Plain(vec![legacy::sync_term(me, data)]);
         }
-        let pairs =
-            data.sorted().into_iter().map(|(group, bag)| (group.clone(), pids_term(bag.iter())));
+        let pairs = data.iter().map(|(group, bag)| (group.clone(), pids_term(bag.iter())));
         Wire::Term(Term::Map(pairs.collect()))
     }
 
     fn read_update(&self, term: &Term) -> Result<Vec<Change>, BadTerm> {
         let read = |change: &Term| {
             let [group, add, remove] = change.tuple::<3>()?;
-            Ok(Change { group: group.clone(), add: read_pids(add)?, remove: read_pids(remove)? })
+            let (add, remove) = (read_pids(add)?, read_pids(remove)?);
+            Ok(Change { group: group.clone(), add, remove })
         };
         term.list()?.iter().map(read).collect()
     }
@@ -272,15 +291,13 @@ impl DataPublisher for PgPublisher {
 
     fn take_local_data(&self, pieces: &mut impl Pieces) -> Option<Groups> {
         let count = pieces.map()?;
-        let mut groups = Groups::default();
+        // `map` has seen to it that there's a byte for each at least.
+        let mut groups = Groups::with_capacity(count);
         for _ in 0..count {
             let group = pieces.term()?;
             let pids = take_pids(pieces)?;
             // A key that comes twice makes it no map, and of an empty group that wouldn't be seen.
-            (!pids.is_empty() && groups.get(&group).is_none()).then_some(())?;
-            for pid in pids {
-                groups.add(&group, pid);
-            }
+            (!pids.is_empty() && groups.insert(group, pids)).then_some(())?;
         }
         Some(groups)
     }
@@ -384,19 +401,24 @@ pub(super) fn pids_term<'a>(pids: impl IntoIterator<Item = &'a Pid>) -> Term {
 }
 
 /// Reads a proper list of pids.
-pub(super) fn read_pids(term: &Term) -> Result<Vec<Pid>, BadTerm> {
+pub(super) fn read_pids(term: &Term) -> Result<Arc<[Pid]>, BadTerm> {
     term.list()?.iter().map(|pid| pid.pid().cloned()).collect()
 }
 
-fn take_pids(pieces: &mut impl Pieces) -> Option<Vec<Pid>> {
-    let count = pieces.list()?;
-    let mut pids = Vec::with_capacity(count.min(RESERVED));
-    for _ in 0..count {
-        pids.push(pieces.pid()?);
-    }
-    if count > 0 {
-        pieces.end()?;
-    }
+fn take_pids(pieces: &mut impl Pieces) -> Option<Arc<[Pid]>> {
+    let pids: Arc<[Pid]> = match pieces.list()? {
+        0 => return Some(Arc::default()),
+        // Most groups have one member, most changes are of one.
+        1 => Arc::new([pieces.pid()?]),
+        count => {
+            let mut pids = Vec::with_capacity(count.min(RESERVED));
+            for _ in 0..count {
+                pids.push(pieces.pid()?);
+            }
+            pids.into()
+        }
+    };
+    pieces.end()?;
     Some(pids)
 }
 
@@ -404,12 +426,10 @@ fn take_pids(pieces: &mut impl Pieces) -> Option<Vec<Pid>> {
 pub(super) fn read_groups<'a>(
     pairs: impl Iterator<Item = Result<(&'a Term, &'a Term), BadTerm>>,
 ) -> Result<Groups, BadTerm> {
-    let mut groups = Groups::default();
+    let mut groups = Groups::with_capacity(pairs.size_hint().1.unwrap_or(0));
     for pair in pairs {
         let (group, pids) = pair?;
-        for pid in read_pids(pids)? {
-            groups.add(group, pid);
-        }
+        groups.add_list(group, &read_pids(pids)?);
     }
     Ok(groups)
 }

@@ -343,7 +343,7 @@ impl Beam for PgBeam {
             if !add.is_empty() {
                 self.join(group, add);
             }
-            for pid in remove {
+            for pid in remove.iter() {
                 self.leave_group(group, pid);
             }
         }

@@ -112,10 +112,10 @@ impl Subject for Pg {
 
     fn apply(update: &Vec<Change>, data: &mut Groups) {
         for Change { group, add, remove } in update {
-            for pid in remove {
+            for pid in remove.iter() {
                 data.remove(group, pid);
             }
-            for pid in add {
+            for pid in add.iter() {
                 data.add(group, pid.clone());
             }
         }

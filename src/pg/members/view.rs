@@ -1,0 +1,333 @@
+//! What readers see of a scope.
+//!
+//! The scope writes, everybody reads, and no reader ever waits for the scope, with one exception: who
+//! asks first for the members of a large group after a change makes the list, and for that takes the
+//! group's lock, which the scope holds for a change of that group.
+//!
+//! A small group is an immutable list: a change makes a new one. A large one, of more than [`FEW`]
+//! members, is a bag that changes in place, and a list made of it when somebody asks.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use papaya::ResizeMode;
+
+use super::bag::{Bag, same};
+use super::hash::Secret;
+use crate::term::{Pid, Term};
+
+/// Most members of a group that is only a list: above, making it anew costs more than a bag does.
+const FEW: usize = 16;
+
+/// What readers see of a scope: a handle to the view, cheap to clone.
+///
+/// A read crosses no task and waits for none. The list it gives is shared; it doesn't change.
+///
+/// A group costs 56 bytes, 10 to 20 in the table, the list of its members (16 bytes and 24 for each)
+/// and its name. The table keeps its size when groups end.
+#[derive(Clone, Debug, Default)]
+pub struct Members(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    groups: papaya::HashMap<Term, Group, Secret>,
+    /// Held while something changes; readers don't care. There's one writer, the scope, unless the
+    /// same publisher was given to two.
+    writing: Mutex<()>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        // No change pays for all of a table that grows.
+        let resize_mode = ResizeMode::Incremental(64);
+        let groups = papaya::HashMap::builder().hasher(Secret).resize_mode(resize_mode).build();
+        Self { groups, writing: Mutex::default() }
+    }
+}
+
+/// Whose members a change concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::pg) enum Origin {
+    Local,
+    Remote,
+}
+
+impl Members {
+    /// All members of a group, each as often as it joined, in no order. As `pg:get_members/2`.
+    pub fn get_members(&self, group: &Term) -> Arc<[Pid]> {
+        self.0.groups.pin().get(group).map(Group::all).unwrap_or_default()
+    }
+
+    /// The members on this node. As `pg:get_local_members/2`.
+    pub fn get_local_members(&self, group: &Term) -> Arc<[Pid]> {
+        self.0.groups.pin().get(group).map(Group::local).unwrap_or_default()
+    }
+
+    /// How often a process of this node is in a group.
+    pub fn local_count(&self, group: &Term, pid: &Pid) -> usize {
+        match self.0.groups.pin().get(group) {
+            None => 0,
+            Some(Group::Large(large)) => large.bags().local.count(pid),
+            Some(small) => small.local().iter().filter(|known| same(known, pid)).count(),
+        }
+    }
+
+    /// All groups that have members, in term order. As `pg:which_groups/1`.
+    ///
+    /// While the scope changes, groups may be missing or listed that come or go meanwhile.
+    pub fn which_groups(&self) -> Vec<Term> {
+        self.groups_where(|_| true)
+    }
+
+    /// The groups that have members on this node. As `pg:which_local_groups/1`.
+    pub fn which_local_groups(&self) -> Vec<Term> {
+        self.groups_where(|group| match group {
+            Group::Elsewhere(_) => false,
+            Group::Here(_) | Group::Both(_) => true,
+            Group::Large(large) => !large.bags().local.is_empty(),
+        })
+    }
+
+    /// All groups with all members, in term order.
+    pub fn all(&self) -> Vec<(Term, Arc<[Pid]>)> {
+        let groups = self.0.groups.pin();
+        let mut all: Vec<_> =
+            groups.iter().map(|(name, group)| (name.clone(), group.all())).collect();
+        // A large group may have lost its last member while it was listed.
+        all.retain(|(_, pids)| !pids.is_empty());
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// Members join. A new group shares the list.
+    pub(in crate::pg) fn join(&self, origin: Origin, name: &Term, pids: &Arc<[Pid]>) {
+        if pids.is_empty() {
+            return;
+        }
+        let _writing = self.0.write();
+        let new = || Group::of(origin, pids.clone());
+        let groups = self.0.groups.pin();
+        if let Err(known) = groups.try_insert_with(name.clone(), new) {
+            store(&groups, name, known.change(origin, pids, &[]));
+        }
+    }
+
+    /// Members leave and join; whoever leaves is there.
+    pub(in crate::pg) fn change(&self, origin: Origin, name: &Term, add: &[Pid], remove: &[Pid]) {
+        let _writing = self.0.write();
+        let groups = self.0.groups.pin();
+        match groups.get(name) {
+            Some(group) => store(&groups, name, group.change(origin, add, remove)),
+            None if add.is_empty() => {}
+            None => {
+                groups.insert(name.clone(), Group::of(origin, add.into()));
+            }
+        }
+    }
+
+    pub(in crate::pg) fn clear(&self) {
+        let _writing = self.0.write();
+        self.0.groups.pin().clear();
+    }
+
+    fn groups_where(&self, wanted: impl Fn(&Group) -> bool) -> Vec<Term> {
+        let groups = self.0.groups.pin();
+        let wanted = groups.iter().filter(|(_, group)| wanted(group));
+        let mut names: Vec<_> = wanted.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Shared {
+    fn write(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table while nothing taken from it is freed.
+type Pinned<'a> = papaya::HashMapRef<'a, Term, Group, Secret, papaya::LocalGuard<'a>>;
+
+fn store(groups: &Pinned<'_>, name: &Term, changed: Changed) {
+    match changed {
+        Changed::InPlace => {}
+        Changed::Into(group) => {
+            groups.insert(name.clone(), group);
+        }
+        Changed::Ended => {
+            groups.remove(name);
+        }
+    }
+}
+
+/// A group as readers find it. It never changes, except for what is behind a large one's lock.
+#[derive(Debug)]
+enum Group {
+    /// All its members are on other nodes.
+    Elsewhere(Arc<[Pid]>),
+    /// All are on this one.
+    Here(Arc<[Pid]>),
+    /// Some here, some elsewhere.
+    Both(Box<Both>),
+    /// More than [`FEW`], and it has changed.
+    Large(Box<Large>),
+}
+
+#[derive(Debug)]
+struct Both {
+    all: Arc<[Pid]>,
+    local: Arc<[Pid]>,
+}
+
+/// What a change made of a group.
+enum Changed {
+    InPlace,
+    Into(Group),
+    Ended,
+}
+
+impl Group {
+    /// A group whose members are all here or all elsewhere, at least one.
+    fn of(origin: Origin, pids: Arc<[Pid]>) -> Self {
+        match origin {
+            Origin::Local => Self::Here(pids),
+            Origin::Remote => Self::Elsewhere(pids),
+        }
+    }
+
+    fn all(&self) -> Arc<[Pid]> {
+        match self {
+            Self::Elsewhere(all) | Self::Here(all) => all.clone(),
+            Self::Both(both) => both.all.clone(),
+            Self::Large(large) => large.list(&large.all, |bags| &bags.all),
+        }
+    }
+
+    fn local(&self) -> Arc<[Pid]> {
+        match self {
+            Self::Elsewhere(_) => Arc::default(),
+            Self::Here(local) => local.clone(),
+            Self::Both(both) => both.local.clone(),
+            Self::Large(large) => large.list(&large.local, |bags| &bags.local),
+        }
+    }
+
+    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Changed {
+        if let Self::Large(large) = self {
+            return large.change(origin, add, remove);
+        }
+        let all = self.all();
+        if all.len() + add.len() > FEW {
+            let large = Large::new(Bags { all: all.into(), local: self.local().into() });
+            return match large.change(origin, add, remove) {
+                Changed::InPlace => Changed::Into(Self::Large(Box::new(large))),
+                other => other,
+            };
+        }
+        let local = match origin {
+            Origin::Local => changed(&self.local(), add, remove),
+            Origin::Remote => self.local(),
+        };
+        Self::of_lists(changed(&all, add, remove), local)
+    }
+
+    fn of_lists(all: Arc<[Pid]>, local: Arc<[Pid]>) -> Changed {
+        if all.is_empty() {
+            return Changed::Ended;
+        }
+        Changed::Into(if local.is_empty() {
+            Self::Elsewhere(all)
+        } else if local.len() == all.len() {
+            Self::Here(local)
+        } else {
+            Self::Both(Box::new(Both { all, local }))
+        })
+    }
+}
+
+/// The list without some and with others.
+fn changed(list: &Arc<[Pid]>, add: &[Pid], remove: &[Pid]) -> Arc<[Pid]> {
+    match remove {
+        [] if add.is_empty() => list.clone(),
+        [] => list.iter().chain(add).cloned().collect(),
+        [pid] => {
+            let (before, after) = match list.iter().position(|known| same(known, pid)) {
+                Some(place) => (&list[..place], &list[place + 1..]),
+                None => (&list[..], &[][..]),
+            };
+            before.iter().chain(after).chain(add).cloned().collect()
+        }
+        _ => {
+            let mut pids = list.to_vec();
+            for pid in remove {
+                if let Some(place) = pids.iter().position(|known| same(known, pid)) {
+                    pids.remove(place);
+                }
+            }
+            pids.extend_from_slice(add);
+            pids.into()
+        }
+    }
+}
+
+/// A group that changes in place, and the lists made of it once somebody asked.
+#[derive(Debug)]
+struct Large {
+    /// Held for a change, and for making a list; then `all` and `local` are set with it held. No
+    /// other lock is taken meanwhile.
+    bags: Arc<Mutex<Bags>>,
+    all: OnceLock<Arc<[Pid]>>,
+    local: OnceLock<Arc<[Pid]>>,
+}
+
+#[derive(Debug)]
+struct Bags {
+    all: Bag,
+    local: Bag,
+}
+
+impl Large {
+    fn new(bags: Bags) -> Self {
+        Self::unlisted(Arc::new(Mutex::new(bags)))
+    }
+
+    fn unlisted(bags: Arc<Mutex<Bags>>) -> Self {
+        Self { bags, all: OnceLock::new(), local: OnceLock::new() }
+    }
+
+    fn bags(&self) -> MutexGuard<'_, Bags> {
+        self.bags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn list(&self, list: &OnceLock<Arc<[Pid]>>, of: impl Fn(&Bags) -> &Bag) -> Arc<[Pid]> {
+        if let Some(list) = list.get() {
+            return list.clone();
+        }
+        let bags = self.bags();
+        list.get_or_init(|| of(&bags).list()).clone()
+    }
+
+    /// A list that has been made stays with who has it: the group goes on without one.
+    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Changed {
+        let mut bags = self.bags();
+        let change = |bag: &mut Bag| {
+            for pid in remove {
+                bag.remove(pid);
+            }
+            for pid in add {
+                bag.add(pid.clone());
+            }
+        };
+        change(&mut bags.all);
+        if origin == Origin::Local {
+            change(&mut bags.local);
+        }
+        // Not at `FEW`, or one member more and less would change its form each time.
+        if bags.all.len() <= FEW / 2 {
+            return Group::of_lists(bags.all.list(), bags.local.list());
+        }
+        if self.all.get().is_some() || self.local.get().is_some() {
+            return Changed::Into(Group::Large(Box::new(Self::unlisted(self.bags.clone()))));
+        }
+        Changed::InPlace
+    }
+}
