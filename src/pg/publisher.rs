@@ -230,6 +230,10 @@ impl DataPublisher for PgPublisher {
                 }),
             }
         }
+        // The order of OTP's small maps; large ones have none.
+        if all.len() <= 32 {
+            all.sort_by(|a, b| (!a.add.is_empty(), &a.group).cmp(&(!b.add.is_empty(), &b.group)));
+        }
         (!all.is_empty()).then_some(all)
     }
 
