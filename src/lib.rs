@@ -91,6 +91,8 @@
 pub mod discovery;
 pub mod engine;
 pub mod epmd;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gen_server;
 pub mod kernel;
 pub mod kv;

@@ -248,7 +248,7 @@ pub enum EpmdError {
 }
 
 impl EpmdError {
-    fn of(error: AskError, at: &str) -> Self {
+    pub(super) fn of(error: AskError, at: &str) -> Self {
         let at = at.to_owned();
         match error {
             AskError::RegisterNodeError { code } | AskError::GetNodeEntryError { code } => {
@@ -293,7 +293,9 @@ async fn connect(addresses: &[SocketAddr], at: &str) -> Result<TcpStream, EpmdEr
     })
 }
 
-fn client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> EpmdClient<Compat<Bounded<S>>> {
+pub(super) fn client<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+) -> EpmdClient<Compat<Bounded<S>>> {
     EpmdClient::new(Bounded::new(stream).compat())
 }
 
@@ -327,7 +329,7 @@ impl From<NodeInfo> for NodeEntry {
 
 /// A stream that keeps what is written until it's flushed, and fails when more than [`MAX_REPLY`]
 /// bytes are read.
-struct Bounded<S> {
+pub(super) struct Bounded<S> {
     stream: BufStream<S>,
     left: usize,
 }

@@ -8,6 +8,8 @@
 //! written on that connection ends it.
 
 mod client;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod protocol;
 mod server;
 

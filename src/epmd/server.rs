@@ -222,6 +222,17 @@ enum Closed {
     Io(#[from] io::Error),
 }
 
+/// Serves one connection of an EPMD that nobody else asks, until it ends. For [`fuzzing`](crate::fuzzing).
+#[doc(hidden)]
+pub async fn serve_alone<S>(stream: S, from_this_host: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let origin = if from_this_host { Origin::ThisHost } else { Origin::Elsewhere };
+    let Some(place) = Place::take(&Arc::default()) else { return };
+    let _ = serve(stream, Client { origin, asked_port: 4369 }, place).await;
+}
+
 /// Serves one connection: one request, and if that was a registration, holds it until the peer
 /// closes or says anything more.
 async fn serve<S>(mut stream: S, client: Client, mut place: Place) -> Result<(), Closed>

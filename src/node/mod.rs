@@ -33,7 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Limits, NodeConfig, Visibility};
 pub(crate) use connection::bad_frame;
+pub(crate) use connection::handshake;
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
+pub(crate) use connection::setup::missing_flags;
 pub use connection::{Connection, DownReason};
 pub use cookie::{Cookie, CookieError};
 pub(crate) use process::{Batch, Envelope, Mail, Mailbox};

@@ -4,7 +4,7 @@
 //! `Connection` with another id. `Router::close` is the only way to close one, so that all `Down`s
 //! and the `NodeDown` come before anything of the next.
 
-pub(super) mod handshake;
+pub(crate) mod handshake;
 mod queue;
 mod reader;
 pub(super) mod setup;

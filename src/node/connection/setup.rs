@@ -234,7 +234,7 @@ fn offered(visibility: Visibility) -> Flags {
     }
 }
 
-fn missing_flags(offered: u64) -> u64 {
+pub(crate) fn missing_flags(offered: u64) -> u64 {
     Flags::REQUIRED.0 & !Flags(offered).expand_digest().0
 }
 

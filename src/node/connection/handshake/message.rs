@@ -31,7 +31,6 @@ pub(crate) enum Lengths {
     /// Two bytes: TCP.
     Two,
     /// Four bytes: TLS, from the first byte on as frames have it later.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is only TCP"))]
     Four,
 }
 
