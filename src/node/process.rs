@@ -206,6 +206,8 @@ pub(crate) struct Address {
 #[derive(Debug, Default)]
 pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
+    /// Whether `exit(Pid, kill)` is a signal as any other.
+    pub(crate) unkillable: AtomicBool,
     /// `None` until somebody gives it one.
     group_leader: Mutex<Option<Pid>>,
     /// The reason it ended with.
@@ -354,6 +356,12 @@ impl Process {
     /// Whether exit signals become [`Received::Exit`] instead of ending the process. Default no.
     pub fn trap_exit(&self, trap: bool) {
         self.state.trap_exit.store(trap, Ordering::Relaxed);
+    }
+
+    /// From now on no exit signal ends it, `kill` neither; they are received, as trapped ones are.
+    pub(crate) fn outlive_signals(&self) {
+        self.trap_exit(true);
+        self.state.unkillable.store(true, Ordering::Relaxed);
     }
 
     /// Its group leader, `group_leader/0`: whoever was given to it, from anywhere, by

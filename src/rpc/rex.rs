@@ -13,17 +13,11 @@ use crate::{atom, tuple};
 struct Rex(Rpc);
 
 pub(super) fn start(node: &Node) {
-    gen_server::start_registered(node, atom!("rex"), Rex(node.rpc()))
-        .expect("a node that just started has no names yet");
+    let rpc = node.rpc();
+    gen_server::keep(node, atom!("rex"), move || Rex(rpc.clone()));
 }
 
 impl GenServer for Rex {
-    async fn init(&mut self, context: &Context) -> Result<(), Term> {
-        // Exit signals from peers must not take a service down.
-        context.process().trap_exit(true);
-        Ok(())
-    }
-
     /// `{call, M, F, Args, GroupLeader}`; `block_call` doesn't block here, since nobody gains.
     async fn handle_call(&mut self, request: Term, caller: Caller, _: &Context) -> Reply {
         let work = read(&request, "call").or_else(|| read(&request, "block_call"));
