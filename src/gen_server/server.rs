@@ -173,6 +173,12 @@ impl Context {
         &self.process
     }
 
+    /// Who asked in another way than by a call, and gets `{Tag, Reply}`.
+    pub(crate) fn caller(&self, pid: Pid, tag: impl Into<Term>) -> Caller {
+        let router = self.process.router().clone();
+        Caller { pid, tag: tag.into(), server: self.pid().clone(), router }
+    }
+
     /// The node; `None` once it is stopping. Who keeps it keeps the node running.
     pub fn node(&self) -> Option<Node> {
         self.node.upgrade()
@@ -324,12 +330,7 @@ async fn handle<S: GenServer>(server: &mut S, context: &Context, received: Recei
         return server.handle_cast(request.clone(), context).await;
     }
     let Some(call) = read_call(term) else { return server.handle_info(received, context).await };
-    let caller = Caller {
-        pid: call.from.clone(),
-        tag: call.tag.clone(),
-        server: context.pid().clone(),
-        router: context.process.router().clone(),
-    };
+    let caller = context.caller(call.from.clone(), call.tag);
     match server.handle_call(call.request.clone(), caller.clone(), context).await {
         Reply::Now(reply) => {
             caller.reply(reply);
