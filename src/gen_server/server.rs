@@ -82,6 +82,9 @@ pub trait GenServer: Send + 'static {
     }
 
     /// Anything else: a message, a `Down`, a trapped exit signal. Default: ignored.
+    ///
+    /// An `{io_request, ...}` only comes here if [`init`](Self::init) has asked for them, by
+    /// [`receive_io_requests`](Process::receive_io_requests) of [`Context::process`].
     fn handle_info(
         &mut self,
         info: Received,

@@ -278,6 +278,25 @@ async fn sys_sees_and_suspends_a_server() {
     assert_eq!(down(&mut caller).await, atom!("enough"));
 }
 
+#[tokio::test]
+async fn who_serves_input_and_output_gets_the_requests() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (mut caller, mut server) = (a.spawn(), b.spawn());
+    let request = tuple![atom!("io_request"), caller.pid(), 1, atom!("getopts")];
+    for sender in [&a, &b] {
+        sender.send(server.pid(), &request).await.unwrap();
+        let refused = timeout(LIMIT, caller.receive()).await.unwrap().unwrap().into_term();
+        let error = tuple![atom!("error"), atom!("enotsup")];
+        assert_eq!(refused, tuple![atom!("io_reply"), 1, error]);
+    }
+    server.receive_io_requests(true);
+    for sender in [&a, &b] {
+        sender.send(server.pid(), &request).await.unwrap();
+        let received = timeout(LIMIT, server.receive()).await.unwrap().unwrap().into_term();
+        assert_eq!(received, request);
+    }
+}
+
 /// A service that panics when it's told to.
 struct Fragile;
 

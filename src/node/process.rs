@@ -162,6 +162,9 @@ impl From<(&Atom, &NodeName)> for Monitored {
 }
 
 /// A process of this node: its pid and its mailbox. Made by [`Node::spawn`](super::Node::spawn).
+///
+/// All that is sent to it is received in the order it came, but for requests of Erlang's I/O protocol,
+/// from this node or another: see [`receive_io_requests`](Self::receive_io_requests).
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
@@ -208,6 +211,8 @@ pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
     /// Whether `exit(Pid, kill)` is a signal as any other.
     pub(crate) unkillable: AtomicBool,
+    /// Whether requests for input and output are messages as any other.
+    pub(crate) serves_io: AtomicBool,
     /// `None` until somebody gives it one.
     group_leader: Mutex<Option<Pid>>,
     /// The reason it ended with.
@@ -362,6 +367,13 @@ impl Process {
     pub(crate) fn outlive_signals(&self) {
         self.trap_exit(true);
         self.state.unkillable.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `{io_request, From, ReplyAs, Request}` is received, as a group leader or a file must.
+    /// Default no: then it never arrives, and `From` is told `{error, enotsup}` at once, since it
+    /// waits for an answer and few processes have one.
+    pub fn receive_io_requests(&self, receive: bool) {
+        self.state.serves_io.store(receive, Ordering::Relaxed);
     }
 
     /// Its group leader, `group_leader/0`: whoever was given to it, from anywhere, by

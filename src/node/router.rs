@@ -225,16 +225,24 @@ impl Router {
         self.put(pid, Received::Message { term: message, origin }, credit);
     }
 
-    /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one: none of our processes is a
-    /// file, and a caller that gets no answer waits for ever.
+    /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one and the process doesn't
+    /// serve them: a caller that gets no answer waits for ever.
     pub(crate) fn refuse_io(&self, pid: &Pid, message: &Term) -> bool {
         let Some([Term::Pid(from), reply_as, _]) = message.tagged("io_request") else {
             return false;
         };
+        if self.serves_io(pid) {
+            return false;
+        }
         let error = tuple![atom!("error"), atom!("enotsup")];
         let reply = tuple![atom!("io_reply"), reply_as, error];
         let _ = self.send(Some(pid), &from.into(), &reply);
         true
+    }
+
+    fn serves_io(&self, pid: &Pid) -> bool {
+        let processes = self.processes.read().expect("no panic under this lock");
+        processes.get(pid).is_some_and(|address| address.state.serves_io.load(Ordering::Relaxed))
     }
 
     fn put(&self, pid: &Pid, received: Received, credit: Option<Credit>) {
