@@ -9,6 +9,10 @@
 //! `erlang:nodes/0`, `erlang:system_info/1` with a few keys, and `code:ensure_loaded/1`, which finds
 //! no module. Any other is `undef`, at once, as if the module weren't there.
 //!
+//! `erlang:system_info(otp_release)` is `"29"`, though there is no OTP here: callers take it for what
+//! they may send, and that is the newest release whose protocols we speak. `version`, `machine` and
+//! `system_version` say what runs here in truth.
+//!
 //! ```no_run
 //! # async fn example(node: data_publisher::Node) -> Result<(), Box<dyn std::error::Error>> {
 //! use data_publisher::{atom, list, rpc};
