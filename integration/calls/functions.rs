@@ -238,6 +238,14 @@ async fn functions_of_the_beam_are_called_from_rust(otp: Otp) -> Result<()> {
             other => bail!("{other:?}"),
         }
     };
+    // Nothing is known of that node yet, and what the first function prints is printed there.
+    let args = vec![Term::string_of("cast from here~n")].into();
+    rpc::cast(rust, &there, atom!("io"), atom!("format"), args).await?;
+    wait_until("it is printed there", SOON, async || {
+        let output = pair.erl.output();
+        if output.contains("cast from here") { Ok(()) } else { Err(output) }
+    })
+    .await?;
     let reversed = call("lists", "reverse", list![list![1, 2, 3]]).await??;
     assert_eq!(reversed, list![3, 2, 1]);
     let release = call("erlang", "system_info", list![atom!("otp_release")]).await??;

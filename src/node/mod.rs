@@ -42,7 +42,7 @@ pub(crate) use quiet::Quiet;
 pub use registry::RegisterError;
 pub(crate) use registry::{Leaving, Legacy};
 pub use spawn::SpawnRequest;
-pub(crate) use spawn::{Leader, Order, Spawner};
+pub(crate) use spawn::{Order, Spawner};
 pub use tls::TlsError;
 #[cfg(feature = "tls")]
 pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};

@@ -387,7 +387,7 @@ impl Process {
     /// [`Received::SpawnReply`] with this reference follows; a monitor that was asked for has the
     /// same reference.
     pub fn spawn_request(&self, request: SpawnRequest) -> Reference {
-        self.router.spawn_request(&self.pid, request)
+        self.router.spawn_request(&self.pid, request).0
     }
 
     /// An alias of this process: messages sent to the reference arrive here until
