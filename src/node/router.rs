@@ -30,6 +30,7 @@ use super::ids::Ids;
 use super::links::Links;
 use super::monitors::Monitors;
 use super::process::{Address, Envelope, Mail, Origin, Received};
+use super::quiet::Quiet;
 use super::registry::{RegisterError, Registry};
 use super::spawn::{Spawner, Spawns};
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -57,6 +58,7 @@ pub(crate) struct Router {
     observers: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
     queued: Arc<AtomicUsize>,
     next_id: AtomicUsize,
+    quiet: Quiet,
     /// The sender of messages that no process sends; it never was alive.
     nobody: Pid,
 }
@@ -91,6 +93,7 @@ impl Router {
             observers: Mutex::default(),
             queued: Arc::default(),
             next_id: AtomicUsize::new(1),
+            quiet: Quiet::default(),
         })
     }
 
