@@ -8,7 +8,7 @@ use data_publisher::rpc::{self, Class, Exception, RpcError};
 use data_publisher::term::{List, Term};
 use data_publisher::{Node, atom, list, tuple};
 
-use super::{Pair, next, term};
+use super::{AT_ONCE, Pair, next, term};
 use crate::otp::{erlang_pid, on_each_release};
 use crate::support::{Otp, SOON, wait_eval, wait_until};
 
@@ -18,6 +18,7 @@ on_each_release! {
     beam_processes_spawn_here
     functions_of_the_beam_are_called_from_rust
     rust_processes_spawn_on_the_beam
+    rex_answers_who_writes_to_it_without_rpc
 }
 
 /// `m:f/1`, which does what its argument says.
@@ -100,6 +101,49 @@ async fn beam_processes_call_what_is_allowed(otp: Otp) -> Result<()> {
     pair.rust.register(atom!("inbox"), inbox.pid())?;
     pair.assert_each(&[("rpc:sbcast([N], inbox, 5)", "{['r@127.0.0.1'],[]}")]).await?;
     assert_eq!(next(&mut inbox).await?, Term::from(5));
+    pair.erl.finish().await
+}
+
+/// As `ei_rpc` of `erl_interface`, `erl_call` and `sendRPC` of `Jinterface` do: both nodes answer
+/// alike.
+async fn rex_answers_who_writes_to_it_without_rpc(otp: Otp) -> Result<()> {
+    let pair = Pair::start(otp).await?;
+    allow(&pair.rust);
+    pair.erl.eval("N = 'r@127.0.0.1', G = group_leader(), ok").await?;
+    let mut inbox = pair.rust.spawn();
+    pair.rust.register(atom!("inbox"), inbox.pid())?;
+    let ask = |to: &str, what: &str| {
+        let asked = format!("{{rex, {to}}} ! {{self(), {what}}}");
+        let answer = "receive A when element(1, A) =:= rex -> A after 900 -> none end";
+        format!("(fun() -> {asked}, {answer} end)()")
+    };
+    for (what, answer) in [
+        ("{call, erlang, system_info, [wordsize], G}", "{rex,8}"),
+        (
+            "{call, no_such, function, [1], G}",
+            "{rex,{badrpc,{'EXIT',{undef,[{no_such,function,[1],[]}]}}}}",
+        ),
+        ("{send, nobody, x}", "{rex,NODE,{nonexisting_name,nobody}}"),
+        ("{sbcast, nobody, x}", "{rex,NODE,{nonexisting_name,nobody}}"),
+    ] {
+        for node in ["'r@127.0.0.1'", "'a@127.0.0.1'"] {
+            let seen = pair.erl.eval_within(&ask(node, what), AT_ONCE * 3).await?;
+            // A BEAM has more in its stack trace than we.
+            let end = answer.replace("NODE", node);
+            let start = end.trim_end_matches(['}', ']']);
+            ensure!(seen.starts_with(start), "`{what}` on {node}: {seen}, not {end}");
+        }
+    }
+    pair.assert_each(&[
+        (&ask("N", "{call, m, f, [{1, 2}], G}"), "{rex,{1,2}}"),
+        (&ask("N", "{call, m, f, [error], G}"), "{rex,{badrpc,{'EXIT',{no,[{m,f,1,[]}]}}}}"),
+        (&ask("N", "{sbcast, inbox, 1}"), "{rex,'r@127.0.0.1','r@127.0.0.1'}"),
+        ("{rex, N} ! {self(), {send, inbox, 2}}, self() =:= self()", "true"),
+    ])
+    .await?;
+    assert_eq!(next(&mut inbox).await?, Term::from(1));
+    let asked = next(&mut inbox).await?;
+    ensure!(matches!(asked.tuple::<2>()?, [Term::Pid(_), Term::Integer(2)]), "{asked}");
     pair.erl.finish().await
 }
 
@@ -194,6 +238,14 @@ async fn functions_of_the_beam_are_called_from_rust(otp: Otp) -> Result<()> {
             other => bail!("{other:?}"),
         }
     };
+    // Nothing is known of that node yet, and what the first function prints is printed there.
+    let args = vec![Term::string_of("cast from here~n")].into();
+    rpc::cast(rust, &there, atom!("io"), atom!("format"), args).await?;
+    wait_until("it is printed there", SOON, async || {
+        let output = pair.erl.output();
+        if output.contains("cast from here") { Ok(()) } else { Err(output) }
+    })
+    .await?;
     let reversed = call("lists", "reverse", list![list![1, 2, 3]]).await??;
     assert_eq!(reversed, list![3, 2, 1]);
     let release = call("erlang", "system_info", list![atom!("otp_release")]).await??;

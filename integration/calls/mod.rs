@@ -2,6 +2,7 @@
 
 mod functions;
 mod servers;
+mod services;
 mod shell;
 mod signals;
 mod sys;

@@ -120,7 +120,10 @@ async fn each_malformed_input_closes_its_connection_and_no_other() -> Result<()>
     let probe = victim.attacker("x0@127.0.0.1").await?;
     let mut inputs = bad_frames(&probe)?;
     for (what, payload) in bad_terms()? {
-        inputs.push((what, probe.with_payload("target", &payload)?));
+        // What is only beyond the limits, an ordinary process doesn't get; see `beyond`.
+        if !data_publisher::wire::decode(&payload).is_err_and(|error| error.is_beyond_limits()) {
+            inputs.push((what, probe.with_payload("target", &payload)?));
+        }
         // The scope decodes before it knows what it got, too.
         inputs.push((what, probe.with_payload("pg", &payload)?));
     }

@@ -22,9 +22,9 @@ use crate::node::{Monitored, Node, Process, Received, SendError};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
-pub(crate) use server::text_of;
 pub use server::{Caller, Context, GenServer, Next, Reply, start, start_registered};
-pub(crate) use sys::{Shown, Sys, Verdict, answer_fixed};
+pub(crate) use server::{keep, text_of};
+pub(crate) use sys::{Shown, Sys, Verdict};
 
 /// Default time a call waits for its reply, as `gen_server:call/2`.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use futures::FutureExt;
 
 use super::{Shown, Sys, Verdict, read_call, reply_destination};
 use crate::node::router::Router;
-use crate::node::{Node, Process, Received, RegisterError, WeakNode};
+use crate::node::{Node, Process, Quiet, Received, RegisterError, WeakNode};
 use crate::term::{Atom, Pid, Term};
 use crate::{atom, tuple};
 
@@ -82,6 +82,9 @@ pub trait GenServer: Send + 'static {
     }
 
     /// Anything else: a message, a `Down`, a trapped exit signal. Default: ignored.
+    ///
+    /// An `{io_request, ...}` only comes here if [`init`](Self::init) has asked for them, by
+    /// [`receive_io_requests`](Process::receive_io_requests) of [`Context::process`].
     fn handle_info(
         &mut self,
         info: Received,
@@ -173,6 +176,12 @@ impl Context {
         &self.process
     }
 
+    /// Who asked in another way than by a call, and gets `{Tag, Reply}`.
+    pub(crate) fn caller(&self, pid: Pid, tag: impl Into<Term>) -> Caller {
+        let router = self.process.router().clone();
+        Caller { pid, tag: tag.into(), server: self.pid().clone(), router }
+    }
+
     /// The node; `None` once it is stopping. Who keeps it keeps the node running.
     pub fn node(&self) -> Option<Node> {
         self.node.upgrade()
@@ -212,14 +221,56 @@ pub fn start_registered<S: GenServer>(
 fn run<S: GenServer>(node: &Node, process: Process, server: S) -> Pid {
     let pid = process.pid().clone();
     let context = Context { process, node: node.downgrade() };
-    tokio::spawn(Running { server, context, sys: Sys::default() }.run());
+    let header = format!("Status for server {pid}");
+    tokio::spawn(Running { server, context, sys: Sys::default(), header }.run());
     pid
+}
+
+/// Starts a service that other nodes expect under its name, and that is there for as long as the
+/// node: no exit signal ends it, not even `kill`, `sys` neither ends nor suspends it, and after a
+/// panic it's made and registered anew. On the BEAM the end of such a process is that of its node,
+/// which other nodes would notice; a node that lives without it would be worse.
+///
+/// # Panics
+///
+/// As [`start`], and when the name is taken: services are the first to register.
+pub(crate) fn keep<S, F>(node: &Node, name: Atom, make: F)
+where
+    S: GenServer,
+    F: Fn() -> S + Send + 'static,
+{
+    let mut context = registered(node, &name).expect("a node that just started has no names yet");
+    let node = node.downgrade();
+    tokio::spawn(async move {
+        let quiet = Quiet::default();
+        loop {
+            let header = format!("Status for service {name}");
+            Running { server: make(), context, sys: Sys::fixed(), header }.run().await;
+            // As its node stops, a new process has ended before it could be registered.
+            let Some(node) = node.upgrade() else { return };
+            context = match registered(&node, &name) {
+                Ok(context) => context,
+                Err(RegisterError::NoProcess { .. }) => return,
+                Err(error) => return log::warn!("{}: no more {name}: {error}", node.name()),
+            };
+            quiet.warn(node.name().as_str(), "ended", &format!("{name} has ended and starts anew"));
+        }
+    });
+}
+
+fn registered(node: &Node, name: &Atom) -> Result<Context, RegisterError> {
+    let process = node.spawn();
+    process.outlive_signals();
+    node.register(name.clone(), process.pid())?;
+    Ok(Context { process, node: node.downgrade() })
 }
 
 struct Running<S> {
     server: S,
     context: Context,
     sys: Sys,
+    /// What `sys:get_status/1` says it is.
+    header: String,
 }
 
 impl<S: GenServer> Running<S> {
@@ -240,7 +291,7 @@ impl<S: GenServer> Running<S> {
 
     /// Gives the reason to end with.
     async fn serve(&mut self) -> Option<Term> {
-        let Self { server, context, sys } = self;
+        let Self { server, context, sys, header } = self;
         if let Err(reason) = unless_ended(context, server.init(context)).await? {
             return Some(reason);
         }
@@ -249,10 +300,7 @@ impl<S: GenServer> Running<S> {
                 Some(envelope) => envelope,
                 None => context.process.receive_sealed().await?,
             };
-            let shown = || Shown {
-                header: format!("Status for server {}", context.pid()),
-                state: server.state_term(),
-            };
+            let shown = || Shown { header: header.clone(), state: server.state_term() };
             let next = match sys.judge(&context.process, envelope, shown) {
                 Verdict::Handle(received) => {
                     unless_ended(context, handle(server, context, received)).await?
@@ -285,12 +333,7 @@ async fn handle<S: GenServer>(server: &mut S, context: &Context, received: Recei
         return server.handle_cast(request.clone(), context).await;
     }
     let Some(call) = read_call(term) else { return server.handle_info(received, context).await };
-    let caller = Caller {
-        pid: call.from.clone(),
-        tag: call.tag.clone(),
-        server: context.pid().clone(),
-        router: context.process.router().clone(),
-    };
+    let caller = context.caller(call.from.clone(), call.tag);
     match server.handle_call(call.request.clone(), caller.clone(), context).await {
         Reply::Now(reply) => {
             caller.reply(reply);

@@ -9,6 +9,8 @@
 //! | `{replace_state, Fun}` | an error: there is no Erlang here to run the fun |
 //! | any other | `{error, {unknown_system_msg, Request}}` |
 //!
+//! The services of a node are neither suspended nor ended: to them these requests are unknown.
+//!
 //! While a process is suspended, all other messages wait, in their order. They count as unhandled,
 //! so what a peer can make us keep stays bounded.
 //!
@@ -24,6 +26,8 @@ use crate::{atom, list, tuple};
 /// Where a process stands for `sys`.
 #[derive(Debug, Default)]
 pub(crate) struct Sys {
+    /// Whether nobody may suspend or end the process.
+    fixed: bool,
     suspended: bool,
     /// What came while it was suspended.
     waiting: VecDeque<Envelope>,
@@ -48,6 +52,11 @@ pub(crate) struct Shown {
 }
 
 impl Sys {
+    /// For a process that nobody suspends or ends.
+    pub(crate) fn fixed() -> Self {
+        Self { fixed: true, ..Self::default() }
+    }
+
     /// Something received, or brought by [`next`](Self::next). `shown` is asked only when somebody
     /// wants to see it.
     pub(crate) fn judge(
@@ -63,13 +72,15 @@ impl Sys {
             }
             return Verdict::Handle(envelope.received);
         };
-        if let Some([reason]) = call.request.tagged("terminate") {
+        if let Some([reason]) = call.request.tagged("terminate")
+            && !self.fixed
+        {
             call.reply(process, atom!("ok"));
             return Verdict::Terminate(reason.clone());
         }
         let reply = match call.request {
-            Term::Atom(atom) if *atom == *"suspend" => self.turn(true),
-            Term::Atom(atom) if *atom == *"resume" => self.turn(false),
+            Term::Atom(atom) if *atom == *"suspend" && !self.fixed => self.turn(true),
+            Term::Atom(atom) if *atom == *"resume" && !self.fixed => self.turn(false),
             _ => answer(process, &call, self.suspended, shown),
         };
         call.reply(process, reply);
@@ -94,17 +105,6 @@ impl Sys {
         self.suspended = suspended;
         atom!("ok").into()
     }
-}
-
-/// For processes that nobody suspends or ends. `false` if the message isn't from `sys`.
-pub(crate) fn answer_fixed(
-    process: &Process,
-    message: &Term,
-    shown: impl FnOnce() -> Shown,
-) -> bool {
-    let Some(call) = read_labelled(message, "system") else { return false };
-    call.reply(process, answer(process, &call, false, shown));
-    true
 }
 
 fn read_system(received: &Received) -> Option<Call<'_>> {

@@ -279,6 +279,67 @@ async fn sys_sees_and_suspends_a_server() {
 }
 
 #[tokio::test]
+async fn who_serves_input_and_output_gets_the_requests() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (mut caller, mut server) = (a.spawn(), b.spawn());
+    let request = tuple![atom!("io_request"), caller.pid(), 1, atom!("getopts")];
+    for sender in [&a, &b] {
+        sender.send(server.pid(), &request).await.unwrap();
+        let refused = timeout(LIMIT, caller.receive()).await.unwrap().unwrap().into_term();
+        let error = tuple![atom!("error"), atom!("enotsup")];
+        assert_eq!(refused, tuple![atom!("io_reply"), 1, error]);
+    }
+    server.receive_io_requests(true);
+    for sender in [&a, &b] {
+        sender.send(server.pid(), &request).await.unwrap();
+        let received = timeout(LIMIT, server.receive()).await.unwrap().unwrap().into_term();
+        assert_eq!(received, request);
+    }
+}
+
+/// A service that panics when it's told to.
+struct Fragile;
+
+impl GenServer for Fragile {
+    async fn handle_call(&mut self, request: Term, _: Caller, _: &Context) -> Reply {
+        assert!(!request.is_atom("panic"), "told to");
+        Reply::Now(request)
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_there_for_as_long_as_its_node() {
+    let Pair { a, b, _epmd } = pair().await;
+    keep(&b, atom!("service"), || Fragile);
+    let name = || (atom!("service"), b.name().clone());
+    let (mut caller, first) = (a.spawn(), b.whereis(&atom!("service")).unwrap());
+    for reason in ["kill", "shutdown", "normal"] {
+        a.exit(&caller, &first, Atom::new(reason).unwrap());
+    }
+    for request in [atom!("suspend").into(), tuple![atom!("terminate"), atom!("x")]] {
+        let refused = ask_sys(&mut caller, &first, request.clone()).await;
+        let why = tuple![atom!("unknown_system_msg"), request];
+        assert_eq!(refused, tuple![atom!("error"), why]);
+    }
+    assert_eq!(call(&a, name(), 1).await.unwrap(), Term::from(1));
+    assert_eq!(b.whereis(&atom!("service")), Some(first.clone()));
+
+    let panicked = call(&a, name(), atom!("panic")).await;
+    assert!(matches!(panicked, Err(CallError::Exit { .. })), "{panicked:?}");
+    let again = async { while call(&a, name(), 1).await.is_err() {} };
+    timeout(LIMIT, again).await.expect("it isn't there any more");
+    assert!(!b.is_alive(&first));
+    let router = b.router().clone();
+    b.stop().await;
+    let gone = async {
+        while router.process_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, gone).await.expect("it outlives its node");
+}
+
+#[tokio::test]
 async fn what_waits_for_a_suspended_server_counts_as_unhandled() {
     let Pair { a, b, _epmd } = pair().await;
     let mut caller = a.spawn();

@@ -10,28 +10,50 @@
 //!
 //! Source: `global:handle_cast/2`, `global:set_lock/3`, OTP 25 to 29.
 
-use crate::gen_server::{read_call, reply_destination};
-use crate::node::Process;
-use crate::term::{Destination, Term};
+use crate::gen_server::{Caller, Context, GenServer, Next, Reply};
+use crate::term::{Destination, NodeName, Term};
 use crate::{atom, tuple};
 
-pub(super) fn answer(process: &Process, message: &Term) {
-    if let Some(call) = read_call(message) {
-        let reply = match call.request.tuple_elements() {
+pub(super) struct Global;
+
+impl GenServer for Global {
+    /// Who asked while nobody had the name would wait for ever, and a peer may connect before this has
+    /// started: so all who may have are answered.
+    async fn init(&mut self, context: &Context) -> Result<(), Term> {
+        for node in context.process().router().visible_nodes() {
+            say_in_sync(context, node);
+        }
+        Ok(())
+    }
+
+    async fn handle_call(&mut self, request: Term, _: Caller, context: &Context) -> Reply {
+        Reply::Now(match request.tuple_elements() {
             Ok([tag, ..]) if tag.is_atom("set_lock") || tag.is_atom("del_lock") => true.into(),
             // Not the question of any `global`: other nodes of this library look for nodes with it.
-            _ if call.request.is_atom("get_known") => {
-                Term::list_of(process.router().visible_nodes().iter().map(Term::from))
+            _ if request.is_atom("get_known") => {
+                Term::list_of(context.process().router().visible_nodes().iter().map(Term::from))
             }
-            _ => tuple![atom!("error"), tuple![atom!("unknown_call"), call.request]],
-        };
-        process.send(reply_destination(call.from, call.tag), tuple![call.tag, reply]);
-        return;
+            _ => tuple![atom!("error"), tuple![atom!("unknown_call"), request]],
+        })
     }
-    let Some([cast]) = message.tagged("$gen_cast") else { return };
-    let Some([_version, node, _]) = cast.tagged("init_connect") else { return };
-    let Ok(node) = node.node_name() else { return };
-    let in_sync = tuple![atom!("in_sync"), &process.pid().node, true];
+
+    async fn handle_cast(&mut self, request: Term, context: &Context) -> Next {
+        if let Some([_version, node, _]) = request.tagged("init_connect")
+            && let Ok(node) = node.node_name()
+        {
+            say_in_sync(context, node);
+        }
+        Next::Continue
+    }
+
+    fn state_term(&self) -> Term {
+        atom!("global_name_server").into()
+    }
+}
+
+/// That we have nothing to resolve with that node; a second time changes nothing there.
+fn say_in_sync(context: &Context, node: NodeName) {
+    let in_sync = tuple![atom!("in_sync"), &context.pid().node, true];
     let to = Destination::Name(atom!("global_name_server"), node);
-    process.send(to, tuple![atom!("$gen_cast"), in_sync]);
+    context.process().send(to, tuple![atom!("$gen_cast"), in_sync]);
 }

@@ -25,6 +25,7 @@ use crate::gen_server;
 use crate::node::{ConnectError, DownReason, Node, NodeEvent};
 use crate::term::{Destination, NodeName, Term};
 use crate::tuple;
+use crate::wire::Flags;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -183,6 +184,8 @@ impl Search {
 
     fn note(&mut self, event: NodeEvent) {
         match event {
+            // One that got its name from us can't be found again, and nobody knows it but us.
+            NodeEvent::Up { flags, .. } if flags.contains(Flags::NAME_ME) => {}
             NodeEvent::Up { node, .. } => {
                 self.ask(&node);
                 let now = Instant::now();

@@ -1,15 +1,15 @@
 //! The processes other nodes expect to find on a node, and the search for further nodes.
 //!
-//! Each is an ordinary process with a task; all end with the node.
+//! Each is a server that ends with the node and not before it: to a node without them calls go
+//! unanswered, a ping is a pang that cuts the connection, and `global:sync/0` waits for ever.
 
 mod global;
 mod mesh;
 mod net_kernel;
 
 use crate::atom;
-use crate::gen_server::{Shown, answer_fixed};
-use crate::node::{Node, NodeConfig, Process, Received, StartError};
-use crate::term::Atom;
+use crate::gen_server::keep;
+use crate::node::{Node, NodeConfig, StartError};
 
 /// Starts a node with the services other nodes expect, registered in EPMD and ready to be dialled.
 /// It connects to its seeds by itself, again and again, and to the nodes those know.
@@ -20,45 +20,11 @@ use crate::term::Atom;
 pub async fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (seeds, mesh, sources) = (config.seeds.clone(), config.mesh, config.all_sources());
     let node = Node::start(config).await?;
-    serve(&node, atom!("net_kernel"), net_kernel::answer);
-    serve(&node, atom!("global_name_server"), global::answer);
+    keep(&node, atom!("net_kernel"), || net_kernel::NetKernel);
+    keep(&node, atom!("global_name_server"), || global::Global);
     crate::rpc::start(&node);
     mesh::start(&node, seeds, mesh, sources);
     Ok(node)
-}
-
-/// A registered process that answers each message by at most one other. Its task ends with the
-/// node, or when somebody ends the process.
-fn serve<F>(node: &Node, name: Atom, answer: F)
-where
-    F: Fn(&Process, &crate::term::Term) + Send + 'static,
-{
-    let mut process = node.spawn();
-    node.register(name.clone(), process.pid()).expect("a node that just started has no names yet");
-    // Exit signals from peers must not take a service down.
-    process.trap_exit(true);
-    let stopped = node.stopped();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = stopped.cancelled() => return,
-                received = process.receive() => match received {
-                    Some(Received::Message { term, .. }) => {
-                        if !answer_fixed(&process, &term, || shown(&name)) {
-                            answer(&process, &term);
-                        }
-                    }
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        }
-    });
-}
-
-/// They have no state of their own.
-fn shown(name: &Atom) -> Shown {
-    Shown { header: format!("Status for service {name}"), state: name.into() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,13 @@
 //! goes from the sender straight into the connection's queue. There is no task in the middle. The
 //! services other nodes expect (`net_kernel`, `global_name_server`) are ordinary processes, started
 //! by [`kernel`](crate::kernel).
+//!
+//! Bytes that are no term close their connection, as on the BEAM. A term that Erlang has and we don't
+//! read, being nested deeper than [`MAX_DEPTH`](crate::wire::MAX_DEPTH) or with an integer of more
+//! than [`MAX_INTEGER`](crate::wire::MAX_INTEGER) bytes, is dropped instead, with a warning once a
+//! minute, since the same peer would come back and send it again. A call whose request is such a term
+//! does close it: its caller may wait for ever. Arguments of a spawn request are answered by `badarg`,
+//! exit reasons become the atom `undecodable`. What nobody gets isn't read at all.
 
 mod aliases;
 mod config;
@@ -44,7 +51,7 @@ pub(crate) use quiet::Quiet;
 pub use registry::RegisterError;
 pub(crate) use registry::{Leaving, Legacy};
 pub use spawn::SpawnRequest;
-pub(crate) use spawn::{Leader, Order, Spawner};
+pub(crate) use spawn::{Order, Spawner};
 pub use tls::TlsError;
 #[cfg(feature = "tls")]
 pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};

@@ -162,6 +162,9 @@ impl From<(&Atom, &NodeName)> for Monitored {
 }
 
 /// A process of this node: its pid and its mailbox. Made by [`Node::spawn`](super::Node::spawn).
+///
+/// All that is sent to it is received in the order it came, but for requests of Erlang's I/O protocol,
+/// from this node or another: see [`receive_io_requests`](Self::receive_io_requests).
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
@@ -206,6 +209,10 @@ pub(crate) struct Address {
 #[derive(Debug, Default)]
 pub(crate) struct ProcessState {
     pub(crate) trap_exit: AtomicBool,
+    /// Whether `exit(Pid, kill)` is a signal as any other.
+    pub(crate) unkillable: AtomicBool,
+    /// Whether requests for input and output are messages as any other.
+    pub(crate) serves_io: AtomicBool,
     /// `None` until somebody gives it one.
     group_leader: Mutex<Option<Pid>>,
     /// The reason it ended with.
@@ -356,6 +363,19 @@ impl Process {
         self.state.trap_exit.store(trap, Ordering::Relaxed);
     }
 
+    /// From now on no exit signal ends it, `kill` neither; they are received, as trapped ones are.
+    pub(crate) fn outlive_signals(&self) {
+        self.trap_exit(true);
+        self.state.unkillable.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `{io_request, From, ReplyAs, Request}` is received, as a group leader or a file must.
+    /// Default no: then it never arrives, and `From` is told `{error, enotsup}` at once, since it
+    /// waits for an answer and few processes have one.
+    pub fn receive_io_requests(&self, receive: bool) {
+        self.state.serves_io.store(receive, Ordering::Relaxed);
+    }
+
     /// Its group leader, `group_leader/0`: whoever was given to it, from anywhere, by
     /// [`Node::set_group_leader`](super::Node::set_group_leader) or as it was spawned; before that
     /// itself.
@@ -367,7 +387,7 @@ impl Process {
     /// [`Received::SpawnReply`] with this reference follows; a monitor that was asked for has the
     /// same reference.
     pub fn spawn_request(&self, request: SpawnRequest) -> Reference {
-        self.router.spawn_request(&self.pid, request)
+        self.router.spawn_request(&self.pid, request).0
     }
 
     /// An alias of this process: messages sent to the reference arrive here until

@@ -30,6 +30,7 @@ use super::ids::Ids;
 use super::links::Links;
 use super::monitors::Monitors;
 use super::process::{Address, Envelope, Mail, Origin, Received};
+use super::quiet::Quiet;
 use super::registry::{RegisterError, Registry};
 use super::spawn::{Spawner, Spawns};
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
@@ -57,6 +58,7 @@ pub(crate) struct Router {
     observers: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
     queued: Arc<AtomicUsize>,
     next_id: AtomicUsize,
+    quiet: Quiet,
     /// The sender of messages that no process sends; it never was alive.
     nobody: Pid,
 }
@@ -91,6 +93,7 @@ impl Router {
             observers: Mutex::default(),
             queued: Arc::default(),
             next_id: AtomicUsize::new(1),
+            quiet: Quiet::default(),
         })
     }
 
@@ -225,16 +228,24 @@ impl Router {
         self.put(pid, Received::Message { term: message, origin }, credit);
     }
 
-    /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one: none of our processes is a
-    /// file, and a caller that gets no answer waits for ever.
+    /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one and the process doesn't
+    /// serve them: a caller that gets no answer waits for ever.
     pub(crate) fn refuse_io(&self, pid: &Pid, message: &Term) -> bool {
         let Some([Term::Pid(from), reply_as, _]) = message.tagged("io_request") else {
             return false;
         };
+        if self.serves_io(pid) {
+            return false;
+        }
         let error = tuple![atom!("error"), atom!("enotsup")];
         let reply = tuple![atom!("io_reply"), reply_as, error];
         let _ = self.send(Some(pid), &from.into(), &reply);
         true
+    }
+
+    fn serves_io(&self, pid: &Pid) -> bool {
+        let processes = self.processes.read().expect("no panic under this lock");
+        processes.get(pid).is_some_and(|address| address.state.serves_io.load(Ordering::Relaxed))
     }
 
     fn put(&self, pid: &Pid, received: Received, credit: Option<Credit>) {

@@ -92,15 +92,8 @@ pub(crate) struct Spawns(Mutex<Tables>);
 #[derive(Debug, Default)]
 struct Tables {
     pending: FxHashMap<Reference, Pending>,
-    leaders: FxHashMap<ConnectionId, Leader>,
-}
-
-/// The group leader for processes asked for over a connection, once somebody has looked.
-#[derive(Clone, Debug)]
-pub(crate) enum Leader {
-    Found(Pid),
-    /// There is none on that node.
-    None,
+    /// The group leader for processes asked for over a connection.
+    leaders: FxHashMap<ConnectionId, Pid>,
 }
 
 /// A request of ours that isn't answered yet.
@@ -141,12 +134,11 @@ impl Spawns {
         lost
     }
 
-    /// `None` when nobody has looked.
-    pub(crate) fn leader(&self, over: ConnectionId) -> Option<Leader> {
+    pub(crate) fn leader(&self, over: ConnectionId) -> Option<Pid> {
         self.tables().leaders.get(&over).cloned()
     }
 
-    pub(crate) fn set_leader(&self, over: ConnectionId, leader: Leader) {
+    pub(crate) fn set_leader(&self, over: ConnectionId, leader: Pid) {
         self.tables().leaders.insert(over, leader);
     }
 

@@ -6,7 +6,7 @@ use crate::node::{Node, WeakNode};
 use crate::term::{List, Term};
 use crate::{atom, tuple};
 
-/// The release whose protocols we speak; tools look at it to know what they may ask.
+/// The newest release whose protocols we speak; tools look at it to know what they may ask.
 const OTP_RELEASE: &str = "29";
 
 pub(super) fn allow(node: &Node) {

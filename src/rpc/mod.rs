@@ -2,12 +2,16 @@
 //!
 //! Out: [`call`] asks the other node for a process that runs the function (a spawn request, as
 //! `erpc:call/5` does), and learns what it returned or raised. Output of the function appears at
-//! that node's `user`.
+//! that node's `user`, for as long as the connection lasts.
 //!
 //! In: `rpc:call`, `erpc:call`, their `multicall`, `cast` and `send_request`, and plain `spawn` reach
 //! the functions that were [allowed](Rpc::allow), and no others: by default `erlang:node/0`,
 //! `erlang:nodes/0`, `erlang:system_info/1` with a few keys, and `code:ensure_loaded/1`, which finds
 //! no module. Any other is `undef`, at once, as if the module weren't there.
+//!
+//! `erlang:system_info(otp_release)` is `"29"`, though there is no OTP here: callers take it for what
+//! they may send, and that is the newest release whose protocols we speak. `version`, `machine` and
+//! `system_version` say what runs here in truth.
 //!
 //! ```no_run
 //! # async fn example(node: data_publisher::Node) -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +32,7 @@
 mod allowed;
 mod exception;
 mod known;
+mod output;
 mod rex;
 #[cfg(test)]
 mod tests;
@@ -40,8 +45,9 @@ pub use allowed::Rpc;
 pub use exception::{Class, Exception};
 
 use crate::atom;
-use crate::node::{Leader, Node, Process, Received, SendError, SpawnRequest};
-use crate::term::{Atom, List, NodeName, Pid, Reference, Term};
+use crate::node::router::Unsent;
+use crate::node::{Node, Process, Received, SendError, SpawnRequest};
+use crate::term::{Atom, Destination, List, NodeName, Reference, Term};
 
 /// Default time a call waits for its result. (On the BEAM it is `infinity`.)
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,8 +97,7 @@ pub async fn call_within(
             return Ok(node.rpc().call(&module, &function, args).await?);
         }
         node.connect(to).await.map_err(SendError::from)?;
-        let leader = leader(node, to).await;
-        execute(node, to, leader, module, function, args).await
+        execute(node, to, module, function, args).await
     };
     match tokio::time::timeout(limit, called).await {
         Ok(result) => result,
@@ -100,12 +105,12 @@ pub async fn call_within(
     }
 }
 
-/// Calls a function on another node and waits for nothing, as `erpc:cast(Node, Module, Function,
-/// Args)`.
+/// Calls a function on another node and waits for nothing but a connection if there is none, as
+/// `erpc:cast(Node, Module, Function, Args)`.
 ///
 /// # Errors
 ///
-/// [`SendError`] when there is no connection to the node.
+/// [`SendError`] when the request hasn't left.
 pub async fn cast(
     node: &Node,
     to: &NodeName,
@@ -119,14 +124,15 @@ pub async fn cast(
         return Ok(());
     }
     node.connect(to).await?;
-    let leader = leader(node, to).await;
     let process = node.spawn();
-    let leader = leader.unwrap_or_else(|| process.pid().clone());
     let args = vec![module.into(), function.into(), Term::List(args)].into();
     let (erpc, execute) = (atom!("erpc"), atom!("execute_cast"));
-    let request = SpawnRequest::new(to.clone(), erpc, execute, args).group_leader(leader);
-    process.spawn_request(request);
-    Ok(())
+    let request = SpawnRequest::new(to.clone(), erpc.clone(), execute, args);
+    let request = output::to_user(node, to, request);
+    process.router().spawn_request(process.pid(), request).1.map_err(|unsent| match unsent {
+        Unsent::NoConnection => SendError::NoConnection { node: to.clone() },
+        Unsent::TooLarge => SendError::TooLarge { to: Destination::Name(erpc, to.clone()) },
+    })
 }
 
 /// Calls a function on each of the nodes, all at once, as `erpc:multicall/5`; each node's result in
@@ -150,35 +156,11 @@ pub async fn multicall(
     join_all(calls).await
 }
 
-/// Who takes the output of processes we ask for on a node: its `user`. A group leader of ours would
-/// refuse all output, and a function that prints would fail. Asked once for each connection.
-async fn leader(node: &Node, to: &NodeName) -> Option<Pid> {
-    match node.router().known_leader(to) {
-        Some(Leader::Found(pid)) => return Some(pid),
-        Some(Leader::None) => return None,
-        None => {}
-    }
-    let args = vec![atom!("user").into()].into();
-    let found = execute(node, to, None, atom!("erlang"), atom!("whereis"), args).await;
-    let leader = match found {
-        Ok(Term::Pid(pid)) if pid.node == *to => Leader::Found(pid),
-        // Asked again for the next one: this says nothing of the node.
-        Err(RpcError::NoConnection { .. } | RpcError::Refused { .. }) => return None,
-        _ => Leader::None,
-    };
-    node.router().set_known_leader(to, leader.clone());
-    match leader {
-        Leader::Found(pid) => Some(pid),
-        Leader::None => None,
-    }
-}
-
 /// `erpc:execute_call(Ref, Module, Function, Args)` in a process of that node, which ends with what
 /// came of it.
 async fn execute(
     node: &Node,
     to: &NodeName,
-    leader: Option<Pid>,
     module: Atom,
     function: Atom,
     args: List,
@@ -188,8 +170,7 @@ async fn execute(
     let args = vec![(&mark).into(), module.into(), function.into(), Term::List(args)].into();
     let request =
         SpawnRequest::new(to.clone(), atom!("erpc"), atom!("execute_call"), args).monitor();
-    let leader = leader.unwrap_or_else(|| caller.pid().clone());
-    let reference = caller.spawn_request(request.group_leader(leader));
+    let reference = caller.spawn_request(output::to_user(node, to, request));
     wait(&mut caller, to, &reference, &mark).await
 }
 

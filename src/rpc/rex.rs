@@ -1,5 +1,5 @@
 //! `rex`, the server behind `rpc` before OTP 23, and still behind `rpc:block_call`, `rpc:sbcast` and
-//! `rpc:eval_everywhere`; hidden C nodes and older libraries write to it themselves.
+//! `rpc:eval_everywhere`; C nodes and other libraries write to it themselves.
 //!
 //! Source: `rpc:handle_call/3`, `rpc:handle_cast/2`, `rpc:handle_info/2`, OTP 25 to 29.
 
@@ -13,17 +13,11 @@ use crate::{atom, tuple};
 struct Rex(Rpc);
 
 pub(super) fn start(node: &Node) {
-    gen_server::start_registered(node, atom!("rex"), Rex(node.rpc()))
-        .expect("a node that just started has no names yet");
+    let rpc = node.rpc();
+    gen_server::keep(node, atom!("rex"), move || Rex(rpc.clone()));
 }
 
 impl GenServer for Rex {
-    async fn init(&mut self, context: &Context) -> Result<(), Term> {
-        // Exit signals from peers must not take a service down.
-        context.process().trap_exit(true);
-        Ok(())
-    }
-
     /// `{call, M, F, Args, GroupLeader}`; `block_call` doesn't block here, since nobody gains.
     async fn handle_call(&mut self, request: Term, caller: Caller, _: &Context) -> Reply {
         let work = read(&request, "call").or_else(|| read(&request, "block_call"));
@@ -56,30 +50,55 @@ impl GenServer for Rex {
         Next::Continue
     }
 
-    /// `{From, {sbcast, Name, Message}}` of `rpc:sbcast/3`: the message is passed on, and `From`
-    /// hears whether somebody has the name.
+    /// What comes without `gen_server`, each answered by a plain message:
+    ///
+    /// - `{From, {call, M, F, Args, GroupLeader}}` of `ei_rpc`, `erl_call` and `Jinterface`:
+    ///   `{rex, Result}`;
+    /// - `{From, {sbcast, Name, Message}}` of `rpc:sbcast/3`: the message is passed on, and `From`
+    ///   hears `{rex, Node, Node}`, or `{rex, Node, {nonexisting_name, Name}}`;
+    /// - `{From, {send, Name, Message}}`: `{From, Message}` is passed on, and only that nobody has
+    ///   the name is answered.
     async fn handle_info(&mut self, info: Received, context: &Context) -> Next {
-        if let Received::Message { term, .. } = &info
-            && let Ok([Term::Pid(from), what]) = term.tuple::<2>()
-            && let Some([Term::Atom(name), message]) = what.tagged("sbcast")
-            && let Some(node) = context.node()
-        {
-            let here = node.name();
-            let answer = if node.whereis(name).is_some() {
+        let Received::Message { term, .. } = &info else { return Next::Continue };
+        let Ok([Term::Pid(from), what]) = term.tuple::<2>() else { return Next::Continue };
+        if read(what, "call").is_some() {
+            let caller = context.caller(from.clone(), atom!("rex"));
+            if let Reply::Now(reply) = self.handle_call(what.clone(), caller.clone(), context).await
+            {
+                caller.reply(reply);
+            }
+            return Next::Continue;
+        }
+        let here = &context.pid().node;
+        let pass_on = |name: &Atom, message: Term| {
+            let known = context.node().is_some_and(|node| node.whereis(name).is_some());
+            if known {
                 let to = Destination::Name(name.clone(), here.clone());
                 context.process().send(to, message);
-                here.into()
-            } else {
-                tuple![atom!("nonexisting_name"), name]
-            };
-            context.process().send(from, tuple![atom!("rex"), here, answer]);
-        }
+            }
+            known
+        };
+        let answer = if let Some([Term::Atom(name), message]) = what.tagged("sbcast") {
+            if pass_on(name, message.clone()) { here.into() } else { nonexisting(name) }
+        } else if let Some([Term::Atom(name), message]) = what.tagged("send") {
+            if pass_on(name, tuple![from, message]) {
+                return Next::Continue;
+            }
+            nonexisting(name)
+        } else {
+            return Next::Continue;
+        };
+        context.process().send(from, tuple![atom!("rex"), here, answer]);
         Next::Continue
     }
 
     fn state_term(&self) -> Term {
         Term::NIL
     }
+}
+
+fn nonexisting(name: &Atom) -> Term {
+    tuple![atom!("nonexisting_name"), name]
 }
 
 fn read(request: &Term, tag: &str) -> Option<(Atom, Atom, List)> {

@@ -1,5 +1,7 @@
 //! Functions called between two nodes of ours.
 
+use futures::FutureExt;
+
 use super::*;
 use crate::epmd::EpmdServer;
 use crate::node::{Cookie, NodeConfig};
@@ -139,6 +141,40 @@ async fn rex_calls_what_is_allowed() {
     assert_eq!(bad, tuple![atom!("badrpc"), tuple![atom!("EXIT"), atom!("no")]]);
     let nodes = tuple![atom!("call"), atom!("erlang"), atom!("nodes"), Term::NIL, atom!("user")];
     assert_eq!(gen_server::call(&a, rex(), nodes).await.unwrap(), list![a.name()]);
+}
+
+#[tokio::test]
+async fn a_cast_waits_for_nobody_and_says_whether_it_has_left() {
+    let Pair { a, b, _epmd } = pair().await;
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    b.rpc().allow(atom!("m"), atom!("tell"), 1, move |args| {
+        let _ = sender.send(args[0].clone());
+        async { Ok(Term::NIL) }
+    });
+    a.connect(b.name()).await.unwrap();
+    let cast = async |arg: Term| {
+        let (module, function) = (atom!("m"), atom!("tell"));
+        cast(&a, b.name(), module, function, vec![arg].into()).await
+    };
+    // Nothing else runs meanwhile, so no answer of `b` has come.
+    for n in [1, 2] {
+        cast(n.into()).now_or_never().expect("it waits").unwrap();
+    }
+    let mut all = [told.recv().await, told.recv().await].map(Option::unwrap);
+    all.sort();
+    assert_eq!(all, [1, 2].map(Term::from));
+    // It has no `user` that could print.
+    let leader = a.router().known_leader(&a.router().table().up(b.name()).unwrap()).unwrap();
+    let mut printing = b.spawn();
+    let request = tuple![atom!("io_request"), printing.pid(), 1, atom!("x")];
+    printing.send(&leader, request);
+    let answer = printing.receive().await.unwrap().into_term();
+    let refused = tuple![atom!("error"), atom!("enotsup")];
+    assert_eq!(answer, tuple![atom!("io_reply"), 1, refused]);
+
+    let large = Term::binary_of(vec![7; crate::wire::MAX_MESSAGE]);
+    let unsent = cast(large).await;
+    assert!(matches!(unsent, Err(SendError::TooLarge { .. })), "{unsent:?}");
 }
 
 #[tokio::test]

@@ -49,6 +49,9 @@ pub use signal::{Payload, PidOrName, Signal, SignalError, Target};
 ///
 /// Real data is less than 20 deep, a list of any length is 1 deep. The BEAM has no limit; we
 /// have one, since comparing, hashing and dropping a term do recurse.
+///
+/// What is beyond this or [`MAX_INTEGER`], and for all that was read of it a term, doesn't cost its
+/// sender the connection, unless a caller would wait for ever: see [`node`](crate::node).
 pub const MAX_DEPTH: usize = 256;
 
 /// Most bytes of a frame, of one encoded term, and of a compressed term once inflated: 256 MiB.

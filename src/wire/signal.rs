@@ -140,7 +140,8 @@ pub enum Signal {
     /// What was monitored as `from` has ended: a `DOWN` (ops 21, 28). The reason as in
     /// [`Signal::Exit`].
     MonitorExit { from: PidOrName, to: Pid, reference: Reference, reason: Term },
-    /// `from` asks for a process (op 29); answered by a [`Signal::SpawnReply`].
+    /// `from` asks for a process (op 29); answered by a [`Signal::SpawnReply`]. Arguments beyond our
+    /// limits are the atom `undecodable`: who asks must hear that there will be no process.
     SpawnRequest {
         reference: Reference,
         from: Pid,

@@ -31,8 +31,8 @@ use subtle::ConstantTimeEq as _;
 
 pub(crate) use self::message::{Carrier, Lengths, MAX_FRAME};
 use self::message::{
-    Status, malformed, name_message, read_ack, read_challenge, read_frame, read_name, read_reply,
-    read_status, reply_message, write_frame,
+    Status, challenge_message, malformed, name_message, named_message, read_ack, read_challenge,
+    read_frame, read_name, read_reply, read_status, reply_message, write_frame,
 };
 use crate::node::Cookie;
 use crate::node::tls::TlsError;
@@ -100,7 +100,7 @@ pub(crate) async fn dial<S>(
 where
     S: Carrier,
 {
-    write_frame(&mut stream, Step::Name, &name_message(us, None)).await?;
+    write_frame(&mut stream, Step::Name, &name_message(us)).await?;
     match read_status(&mut stream).await? {
         Status::Ok => {}
         Status::Nok => return Err(HandshakeError::PeerDials { peer: peer.clone() }),
@@ -173,7 +173,7 @@ pub(crate) struct Offer<'a, S> {
 /// Why a peer may go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admission {
-    /// `ok`: nothing else leads to this peer.
+    /// `ok`: nothing else leads to this peer. One that asked for a name gets it with this.
     Ok,
     /// `ok_simultaneous`: we dial it at the same time, and its name is the greater one. Our own
     /// dial is given up.
@@ -210,12 +210,14 @@ impl<'a, S: Carrier> Offer<'a, S> {
         mut self,
         admission: Admission,
     ) -> Result<Admitted<'a, S>, HandshakeError> {
-        let status: &[u8] = match admission {
-            Admission::Ok => b"sok",
-            Admission::OkSimultaneous => b"sok_simultaneous",
-            Admission::Alive => b"salive",
+        let nameless = Flags(self.peer.flags).contains(Flags::NAME_ME);
+        let status = match admission {
+            Admission::Ok if nameless => named_message(&self.peer),
+            Admission::Ok => b"sok".to_vec(),
+            Admission::OkSimultaneous => b"sok_simultaneous".to_vec(),
+            Admission::Alive => b"salive".to_vec(),
         };
-        write_frame(&mut self.stream, Step::Status, status).await?;
+        write_frame(&mut self.stream, Step::Status, &status).await?;
         if admission == Admission::Alive {
             match &*read_frame(&mut self.stream, Step::AliveAnswer).await? {
                 b"strue" => {}
@@ -261,7 +263,7 @@ impl<S: Carrier> Admitted<'_, S> {
         cookie: &Cookie,
     ) -> Result<Authenticated<S>, HandshakeError> {
         let ours = self.us.challenges.draw();
-        let challenge = name_message(self.us, Some(ours.number));
+        let challenge = challenge_message(self.us, ours.number, &self.peer);
         write_frame(&mut self.stream, Step::Challenge, &challenge).await?;
 
         let reply = read_frame(&mut self.stream, Step::Reply).await?;

@@ -217,7 +217,9 @@ impl Identity {
     }
 
     fn bring_up(&self, attempt: Attempt, peer: &Peer, socket: Socket) -> bool {
-        let flags = Flags(peer.flags).expand_digest().and(offered(self.visibility));
+        // Who asks for a name is answered that it gets one.
+        let said = offered(self.visibility).with(Flags::NAME_ME);
+        let flags = Flags(peer.flags).expand_digest().and(said);
         let connection = self.router.new_connection(peer.name.clone(), peer.creation, flags);
         let up = self.router.bring_up(attempt, &connection);
         if up {

@@ -87,14 +87,12 @@ impl Router {
         kind: ExitKind,
         credit: Option<Credit>,
     ) -> Option<Term> {
-        let trap = {
+        let (trap, unkillable) = {
             let processes = self.processes.read().expect("no panic under this lock");
-            match processes.get(to) {
-                Some(address) => address.state.trap_exit.load(Ordering::Relaxed),
-                None => return None,
-            }
+            let state = &processes.get(to)?.state;
+            (state.trap_exit.load(Ordering::Relaxed), state.unkillable.load(Ordering::Relaxed))
         };
-        if reason.is_atom("kill") && kind == ExitKind::Sent {
+        if reason.is_atom("kill") && kind == ExitKind::Sent && !unkillable {
             Some(atom!("killed").into())
         } else if trap {
             self.put(to, Received::Exit { from: from.clone(), reason: reason.clone() }, credit);

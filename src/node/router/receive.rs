@@ -9,7 +9,8 @@ use super::exit::ExitKind;
 use super::spawn::Asked;
 use crate::node::connection::{Connection, Credit, DownReason, bad_frame};
 use crate::node::process::{Batch, Mail, Origin};
-use crate::term::Term;
+use crate::term::{Pieces as _, Term};
+use crate::wire::signal::Payload;
 use crate::wire::{Message, Messages, Signal, Target};
 
 /// A batch for a process that reads messages itself, to which messages are still added.
@@ -19,11 +20,20 @@ pub(crate) struct Filling {
     bytes: usize,
 }
 
+/// Whether the message is `{'$gen_call', From, Request}`: if it isn't answered, its sender may wait
+/// for ever, unless the connection closes.
+fn is_call(payload: &Payload<'_>) -> bool {
+    let Some(mut pieces) = payload.pieces() else { return false };
+    pieces.tuple() == Some(3) && pieces.word("$gen_call").is_some()
+}
+
 /// Messages.
 impl Router {
     /// Delivers a message, or keeps it with those before it that go to the same process. Other signals
     /// of the connection must wait until those are [delivered](Self::deliver_batch). An error closes
     /// the connection.
+    ///
+    /// A message for nobody is dropped unread; so is one that is beyond our limits, but for a call.
     pub(crate) fn receive_message(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
@@ -44,8 +54,20 @@ impl Router {
             *filling = Some(Filling { to, messages, bytes: message.bytes });
             return Ok(());
         }
-        let decoded = message.payload.decode().map_err(|error| bad_frame(&error))?;
-        self.message(connection, message.to, decoded, message.bytes)
+        // What nobody gets needn't be read.
+        let target = self.local_target(message.to).filter(|target| self.is_alive(target));
+        let Some(pid) = target else { return Ok(()) };
+        let term = match message.payload.decode() {
+            Ok(term) => term,
+            Err(error) if error.is_beyond_limits() && !is_call(&message.payload) => {
+                let DownReason::BadFrame(what) = bad_frame(&error) else { return Ok(()) };
+                let text = format!("a message to {pid} is dropped: {what}");
+                self.quiet.warn(connection.peer().as_str(), "beyond limits", &text);
+                return Ok(());
+            }
+            Err(error) => return Err(bad_frame(&error)),
+        };
+        self.message(connection, message.to, term, message.bytes)
     }
 
     fn message(

@@ -7,8 +7,8 @@ use crate::atom;
 use crate::node::connection::{Connection, Credit, DownReason};
 use crate::node::monitors::{Held, Watcher};
 use crate::node::process::{Monitored, Process, Received};
-use crate::node::spawn::{Leader, Order, Pending, SpawnRequest, Spawner, read_options};
-use crate::term::{Atom, NodeName, Pid, Reference, Term};
+use crate::node::spawn::{Order, Pending, SpawnRequest, Spawner, read_options};
+use crate::term::{Atom, Pid, Reference, Term};
 use crate::wire::signal::{PidOrName, Signal};
 
 /// Flags of a reply.
@@ -95,42 +95,57 @@ impl Router {
         Ok(())
     }
 
-    /// Asks another node for a process.
-    pub(crate) fn spawn_request(&self, owner: &Pid, request: SpawnRequest) -> Reference {
+    /// Asks another node for a process. That the request hasn't left is told here, and to the owner.
+    pub(crate) fn spawn_request(
+        &self,
+        owner: &Pid,
+        request: SpawnRequest,
+    ) -> (Reference, Result<(), Unsent>) {
         let reference = self.ids.reference();
-        let SpawnRequest { node, module, function, args, link, monitor, group_leader } = request;
-        let failed = match self.table.up(&node) {
-            None => Some(atom!("noconnection")),
-            Some(connection) => {
-                let over = connection.id();
-                self.spawns.add(&reference, Pending { owner: owner.clone(), link, monitor, over });
-                let options = [link.then(|| atom!("link")), monitor.then(|| atom!("monitor"))];
-                let sent =
-                    u8::try_from(args.len()).map_err(|_| Unsent::TooLarge).and_then(|arity| {
-                        let request = Signal::SpawnRequest {
-                            reference: reference.clone(),
-                            from: owner.clone(),
-                            group_leader: group_leader.unwrap_or_else(|| owner.clone()),
-                            mfa: (module, function, arity),
-                            options: Term::list_of(options.into_iter().flatten().map(Term::from)),
-                            args: Term::List(args),
-                        };
-                        self.push_signal(&connection, &request)
-                    });
-                let reason = match sent {
-                    Ok(()) => None,
-                    Err(Unsent::NoConnection) => Some(atom!("noconnection")),
-                    Err(Unsent::TooLarge) => Some(atom!("system_limit")),
-                };
-                // Closed meanwhile: either it's told by that, or here.
-                reason.filter(|_| self.spawns.take(&reference, over).is_some())
-            }
+        let connection = self.table.up(&request.node);
+        let sent = match &connection {
+            None => Err(Unsent::NoConnection),
+            Some(connection) => self.push_spawn_request(connection, &reference, owner, request),
         };
-        if let Some(reason) = failed {
+        // If it has closed meanwhile, either it's told by that, or here.
+        let untold = || match &connection {
+            None => true,
+            Some(connection) => self.spawns.take(&reference, connection.id()).is_some(),
+        };
+        if let Err(unsent) = sent
+            && untold()
+        {
+            let reason = match unsent {
+                Unsent::NoConnection => atom!("noconnection"),
+                Unsent::TooLarge => atom!("system_limit"),
+            };
             let reply = Received::SpawnReply { reference: reference.clone(), result: Err(reason) };
             self.put(owner, reply, None);
         }
-        reference
+        (reference, sent)
+    }
+
+    fn push_spawn_request(
+        &self,
+        connection: &Connection,
+        reference: &Reference,
+        owner: &Pid,
+        request: SpawnRequest,
+    ) -> Result<(), Unsent> {
+        let SpawnRequest { node: _, module, function, args, link, monitor, group_leader } = request;
+        let over = connection.id();
+        self.spawns.add(reference, Pending { owner: owner.clone(), link, monitor, over });
+        let arity = u8::try_from(args.len()).map_err(|_| Unsent::TooLarge)?;
+        let options = [link.then(|| atom!("link")), monitor.then(|| atom!("monitor"))];
+        let request = Signal::SpawnRequest {
+            reference: reference.clone(),
+            from: owner.clone(),
+            group_leader: group_leader.unwrap_or_else(|| owner.clone()),
+            mfa: (module, function, arity),
+            options: Term::list_of(options.into_iter().flatten().map(Term::from)),
+            args: Term::List(args),
+        };
+        self.push_signal(connection, &request)
     }
 
     /// A peer has answered a request of ours: its link and its monitor hold from now on.
@@ -178,18 +193,16 @@ impl Router {
         }
     }
 
-    /// The group leader for processes on a node, if somebody has looked for one.
-    pub(crate) fn known_leader(&self, node: &NodeName) -> Option<Leader> {
-        self.spawns.leader(self.table.up(node)?.id())
+    /// The group leader for processes asked for over a connection, if one lives.
+    pub(crate) fn known_leader(&self, connection: &Connection) -> Option<Pid> {
+        self.spawns.leader(connection.id()).filter(|leader| self.is_alive(leader))
     }
 
-    pub(crate) fn set_known_leader(&self, node: &NodeName, leader: Leader) {
-        if let Some(connection) = self.table.up(node) {
-            self.spawns.set_leader(connection.id(), leader);
-            // As with all that is kept for a connection.
-            if connection.is_closed() {
-                self.spawns.forget_leader(connection.id());
-            }
+    pub(crate) fn set_known_leader(&self, connection: &Connection, leader: Pid) {
+        self.spawns.set_leader(connection.id(), leader);
+        // As with all that is kept for a connection.
+        if connection.is_closed() {
+            self.spawns.forget_leader(connection.id());
         }
     }
 }

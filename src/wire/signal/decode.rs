@@ -197,7 +197,10 @@ impl<'a> Control<'a> {
                 let mfa = self.mfa()?;
                 let options = self.term()?;
                 self.skip_if(op == op::SPAWN_REQUEST_TT)?;
-                let args = self.payload().decode()?;
+                let args = match self.payload().decode() {
+                    Err(error) if error.is_beyond_limits() => undecodable(),
+                    args => args?,
+                };
                 Signal::SpawnRequest { reference, from, group_leader, mfa, options, args }
             }
             op::SPAWN_REPLY | op::SPAWN_REPLY_TT => {

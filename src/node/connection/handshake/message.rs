@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::{HandshakeError, Peer, Step, Us};
 use crate::node::tls::TlsError;
 use crate::term::{Creation, NodeName};
+use crate::wire::Flags;
 
 /// Most bytes of a message after its length. The longest legal one, a name of 255 characters of
 /// four bytes each, has 1,039.
@@ -64,12 +65,31 @@ pub(super) async fn read_status<S: Carrier>(stream: &mut S) -> Result<Status, Ha
     }
 }
 
-/// `'N' Flags:64 Creation:32 NameLen:16 Name`, the name of the dialling side; with a challenge
-/// `'N' Flags:64 Challenge:32 Creation:32 NameLen:16 Name`.
-pub(super) fn name_message(us: &Us, challenge: Option<u32>) -> Vec<u8> {
+/// `s` and `named:` NameLen:16 Name Creation:32, the answer to a node that has no name.
+pub(super) fn named_message(peer: &Peer) -> Vec<u8> {
+    let name = peer.name.as_str().as_bytes();
+    let mut message = b"snamed:".to_vec();
+    message.extend((name.len() as u16).to_be_bytes());
+    message.extend(name);
+    message.extend(peer.creation.0.to_be_bytes());
+    message
+}
+
+/// `'N' Flags:64 Creation:32 NameLen:16 Name`, the name of the dialling side.
+pub(super) fn name_message(us: &Us) -> Vec<u8> {
+    name_with(us, us.flags, None)
+}
+
+/// `'N' Flags:64 Challenge:32 Creation:32 NameLen:16 Name`. To who asked for a name `NAME_ME` is said
+/// back: it only believes in what both have said.
+pub(super) fn challenge_message(us: &Us, challenge: u32, peer: &Peer) -> Vec<u8> {
+    name_with(us, us.flags | peer.flags & Flags::NAME_ME.0, Some(challenge))
+}
+
+fn name_with(us: &Us, flags: u64, challenge: Option<u32>) -> Vec<u8> {
     let name = us.name.as_str().as_bytes();
     let mut message = vec![b'N'];
-    message.extend(us.flags.to_be_bytes());
+    message.extend(flags.to_be_bytes());
     message.extend(challenge.into_iter().flat_map(u32::to_be_bytes));
     message.extend(us.creation.0.to_be_bytes());
     // At most 255 characters, so at most 1,020 bytes.
@@ -78,9 +98,22 @@ pub(super) fn name_message(us: &Us, challenge: Option<u32>) -> Vec<u8> {
     message
 }
 
+/// A node that asks for a name only says its host: `erl -remsh` does. It gets a name and a creation
+/// that it uses for as long as it runs.
+///
+/// Source: `net_kernel:ensure_node_name/2`, OTP 25 to 29.
 pub(super) fn read_name(mut frame: &[u8]) -> Result<Peer, HandshakeError> {
     let flags = read_flags(&mut frame, Step::Name)?;
-    read_peer(frame, flags, Step::Name)
+    if !Flags(flags).contains(Flags::NAME_ME) {
+        return read_peer(frame, flags, Step::Name);
+    }
+    let (_, host) = read_creation_and_name(frame, Step::Name)?;
+    let bad_name = || HandshakeError::BadName { name: text_of(host) };
+    let host = std::str::from_utf8(host).map_err(|_| bad_name())?;
+    // It's unlike all others by chance, as is that of a BEAM.
+    let name = format!("{:X}@{host}", rand::random::<u64>());
+    let name = NodeName::new(name.as_str()).map_err(|_| bad_name())?;
+    Ok(Peer { name, flags, creation: Creation(rand::random_range(4..=u32::MAX)) })
 }
 
 pub(super) fn read_challenge(mut frame: &[u8]) -> Result<(Peer, u32), HandshakeError> {
@@ -99,16 +132,23 @@ fn read_flags(frame: &mut &[u8], step: Step) -> Result<u64, HandshakeError> {
 }
 
 /// What both messages end with. Bytes after the name are left for protocols to come.
-fn read_peer(mut frame: &[u8], flags: u64, step: Step) -> Result<Peer, HandshakeError> {
-    let cut = |_| malformed(step, "cut off");
-    let creation = Creation(frame.try_get_u32().map_err(cut)?);
-    let length = usize::from(frame.try_get_u16().map_err(cut)?);
-    let name = frame.get(..length).ok_or(malformed(step, "cut off"))?;
+fn read_peer(frame: &[u8], flags: u64, step: Step) -> Result<Peer, HandshakeError> {
+    let (creation, name) = read_creation_and_name(frame, step)?;
     let name = std::str::from_utf8(name)
         .ok()
         .and_then(|name| NodeName::new(name).ok())
         .ok_or_else(|| HandshakeError::BadName { name: text_of(name) })?;
     Ok(Peer { name, flags, creation })
+}
+
+fn read_creation_and_name(
+    mut frame: &[u8],
+    step: Step,
+) -> Result<(Creation, &[u8]), HandshakeError> {
+    let cut = |_| malformed(step, "cut off");
+    let creation = Creation(frame.try_get_u32().map_err(cut)?);
+    let length = usize::from(frame.try_get_u16().map_err(cut)?);
+    Ok((creation, frame.get(..length).ok_or(malformed(step, "cut off"))?))
 }
 
 /// `'r' Challenge:32 Digest:16/binary`.

@@ -126,7 +126,7 @@ async fn a_connection_that_is_up_stays_if_the_dialling_side_says_so() {
         offer.admit(Admission::Alive).await?.challenge(&cookie).await.map(drop)
     };
     let dial = async move {
-        write_frame(&mut near, Step::Name, &name_message(&us("b@h"), None)).await.unwrap();
+        write_frame(&mut near, Step::Name, &name_message(&us("b@h"))).await.unwrap();
         assert!(matches!(read_status(&mut near).await, Ok(Status::Alive)));
         write_frame(&mut near, Step::AliveAnswer, b"sfalse").await.unwrap();
         near
@@ -205,6 +205,39 @@ async fn the_accepting_side_sends_these_bytes() {
     script.says(&reply_message(5, cookie().digest(challenge))).await;
     assert_eq!(script.hears().await, [b"a", &cookie().digest(5)[..]].concat());
     assert_eq!(accepted.await.unwrap().unwrap(), peer("b@h"));
+}
+
+#[tokio::test]
+async fn a_node_without_a_name_gets_one_at_its_host() {
+    let (near, mut script) = Script::new();
+    let accepted = tokio::spawn(async move {
+        let us = us("a@h");
+        let offer = receive_name(near, &us).await?;
+        offer.admit(Admission::Ok).await?.challenge(&cookie()).await?.ack().await
+    });
+    let flags = FLAGS | Flags::NAME_ME.0;
+    script.says(&send_name(b"their.host", flags)).await;
+    let status = script.hears().await;
+    let rest = status.strip_prefix(b"snamed:").unwrap();
+    let (length, rest) = rest.split_first_chunk().unwrap();
+    let (given, creation) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
+    let creation = Creation(u32::from_be_bytes(creation.try_into().unwrap()));
+    assert!(given.ends_with(b"@their.host") && creation.0 >= 4, "{status:?}");
+    let challenge = script.hears().await;
+    assert_eq!(challenge[1..9], flags.to_be_bytes());
+    let challenge = u32::from_be_bytes(challenge[9..13].try_into().unwrap());
+    script.says(&reply_message(5, cookie().digest(challenge))).await;
+    script.hears().await;
+    let given = name(std::str::from_utf8(given).unwrap());
+    assert_eq!(accepted.await.unwrap().unwrap(), Peer { name: given, flags, creation });
+
+    for bad in [&b"a@h"[..], b"", b"\xff"] {
+        let (near, mut script) = Script::new();
+        script.says(&send_name(bad, flags)).await;
+        let error = receive_name(near, &us("a@h")).await.unwrap_err();
+        assert!(matches!(error, HandshakeError::BadName { .. }), "{error}");
+        script.hears_the_end().await;
+    }
 }
 
 #[tokio::test]
