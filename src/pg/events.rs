@@ -57,11 +57,10 @@ impl Events {
         for change in changes {
             let group = change.group;
             if !change.remove.is_empty() {
-                self.due
-                    .push_back(Event::Leave { group: group.clone(), pids: change.remove.into() });
+                self.due.push_back(Event::Leave { group: group.clone(), pids: change.remove });
             }
             if !change.add.is_empty() {
-                self.due.push_back(Event::Join { group, pids: change.add.into() });
+                self.due.push_back(Event::Join { group, pids: change.add });
             }
         }
     }

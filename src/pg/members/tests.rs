@@ -80,7 +80,9 @@ proptest! {
         for pid in &less {
             prop_assert!(one.remove(pid));
         }
-        more.into_iter().for_each(|pid| one.add(pid));
+        for pid in more {
+            one.add(pid);
+        }
         prop_assert_eq!(&one, &other);
         let mut back: Vec<Pid> = one.iter().cloned().collect();
         back.reverse();
@@ -97,7 +99,9 @@ proptest! {
             let group = Term::from(name);
             let bag = model.entry(name).or_default();
             if is_add {
-                twins.iter_mut().for_each(|groups| groups.add(&group, pid(id)));
+                for groups in &mut twins {
+                    groups.add(&group, pid(id));
+                }
                 *bag.entry(id).or_default() += 1;
             } else {
                 let expected = take(bag, id);
