@@ -5,6 +5,7 @@ mod servers;
 mod shell;
 mod signals;
 mod sys;
+mod volume;
 
 use std::time::Duration;
 

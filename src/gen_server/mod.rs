@@ -260,6 +260,11 @@ pub(crate) struct Call<'a> {
     pub(crate) request: &'a Term,
 }
 
+/// Whether somebody waits for a reply: a call, or `{system, From, Request}`.
+pub(crate) fn is_call(message: &Term) -> bool {
+    ["$gen_call", "system"].iter().any(|label| message.tagged(label).is_some())
+}
+
 /// Reads `{'$gen_call', {Pid, Tag}, Request}`.
 pub(crate) fn read_call(message: &Term) -> Option<Call<'_>> {
     read_labelled(message, "$gen_call")

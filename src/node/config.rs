@@ -232,11 +232,11 @@ pub struct Limits {
     /// Bytes queued for one peer above which [`Node::send`](super::Node::send) waits. Default 1
     /// MiB, as `+zdbbl` has it.
     pub soft_mark: usize,
-    /// Bytes queued for one peer above which it is shed: the connection closes and both sides start
-    /// over. Messages above the soft mark don't count: they are snapshots, one for each scope when
-    /// peers meet, and a scope whose snapshot sheds its peer would never sync; `stall_time` and
-    /// `all_queues` bound them. Default 16 MiB: 16 stopped peers then hold no more than all queues
-    /// may.
+    /// Bytes queued for one peer above which it is shed, if its socket takes none of them for a second,
+    /// or at four times as many: the connection closes and both sides start over. Messages above
+    /// the soft mark don't count: they are snapshots, one for each scope when peers meet, and a scope
+    /// whose snapshot sheds its peer would never sync; `stall_time` and `all_queues` bound them. Default
+    /// 16 MiB: 16 stopped peers then hold no more than all queues may.
     pub hard_mark: usize,
     /// Bytes queued for all peers; above it the longest queue is shed. Default 256 MiB.
     pub all_queues: usize,

@@ -370,6 +370,16 @@ impl Process {
         self.router.spawn_request(&self.pid, request)
     }
 
+    /// As [`spawn_request`](Self::spawn_request), once there's room: the arguments may be large.
+    pub(crate) async fn spawn_request_soon(&self, request: SpawnRequest) -> Reference {
+        let connection = self.router.table().up(&request.node);
+        let _room = match &connection {
+            Some(connection) => connection.queue().room().await,
+            None => None,
+        };
+        self.spawn_request(request)
+    }
+
     /// An alias of this process: messages sent to the reference arrive here until
     /// [`unalias`](Self::unalias).
     pub fn alias(&self) -> Reference {

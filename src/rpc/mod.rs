@@ -125,7 +125,7 @@ pub async fn cast(
     let args = vec![module.into(), function.into(), Term::List(args)].into();
     let (erpc, execute) = (atom!("erpc"), atom!("execute_cast"));
     let request = SpawnRequest::new(to.clone(), erpc, execute, args).group_leader(leader);
-    process.spawn_request(request);
+    process.spawn_request_soon(request).await;
     Ok(())
 }
 
@@ -189,7 +189,7 @@ async fn execute(
     let request =
         SpawnRequest::new(to.clone(), atom!("erpc"), atom!("execute_call"), args).monitor();
     let leader = leader.unwrap_or_else(|| caller.pid().clone());
-    let reference = caller.spawn_request(request.group_leader(leader));
+    let reference = caller.spawn_request_soon(request.group_leader(leader)).await;
     wait(&mut caller, to, &reference, &mark).await
 }
 

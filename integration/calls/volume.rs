@@ -1,0 +1,111 @@
+//! Much at once: replies to many callers, messages of many processes, and what is too large to be
+//! said at all.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use data_publisher::gen_server::{self, Caller, Context, GenServer, Next, Reply};
+use data_publisher::node::NodeEvent;
+use data_publisher::pg::Pg;
+use data_publisher::term::Term;
+use data_publisher::{Node, atom, list, rpc};
+use futures::FutureExt;
+
+use super::Pair;
+use crate::otp::on_each_release;
+use crate::support::Otp;
+
+on_each_release! {
+    as_many_large_replies_as_are_asked_for_arrive
+}
+
+/// For what takes long on a machine that has more to do.
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// Answers each call by so many bytes, at once or from a task of its own, and shows as many.
+struct Large(usize);
+
+impl GenServer for Large {
+    async fn handle_call(&mut self, request: Term, caller: Caller, _: &Context) -> Reply {
+        let reply = self.state_term();
+        if request.is_atom("later") {
+            tokio::spawn(caller.reply_soon(reply));
+            Reply::Later
+        } else {
+            Reply::Now(reply)
+        }
+    }
+
+    async fn handle_cast(&mut self, request: Term, _: &Context) -> Next {
+        self.0 = request.integer().map_or(0, |bytes| usize::try_from(bytes).unwrap_or(0));
+        Next::Continue
+    }
+
+    fn state_term(&self) -> Term {
+        Term::binary_of(vec![7; self.0])
+    }
+}
+
+/// `m:large/1` gives so many bytes.
+fn allow_large(node: &Node) {
+    node.rpc().allow(atom!("m"), atom!("large"), 1, |args| async move {
+        let bytes = usize::try_from(args[0].integer()?).unwrap_or(0);
+        Ok(Term::binary_of(vec![7; bytes]))
+    });
+}
+
+async fn as_many_large_replies_as_are_asked_for_arrive(otp: Otp) -> Result<()> {
+    let pair = Pair::start(otp).await?;
+    let mut events = pair.rust.events();
+    ensure!(matches!(events.next().await, Some(NodeEvent::Up { .. })), "it was up");
+    allow_large(&pair.rust);
+    gen_server::start_registered(&pair.rust, atom!("large"), Large(0))?;
+    let pg = Pg::start(&pair.rust, atom!("s"))?;
+    let worker = pair.rust.spawn();
+    // How many of `Callers` processes got at least `Bytes` from `Ask`, and what the others got.
+    pair.erl
+        .eval(
+            "N = 'r@127.0.0.1', S = {s, N}, L = {large, N}, \
+             Many = fun(Callers, Bytes, Ask) -> \
+               Asked = [spawn_monitor(fun() -> \
+                   exit(try {got, erlang:external_size(Ask()) >= Bytes} catch _:W -> W end) \
+                 end) || _ <- lists:seq(1, Callers)], \
+               Got = [receive {'DOWN', R, _, _, What} -> What end || {_, R} <- Asked], \
+               {length([x || {got, true} <- Got]), lists:usort(Got) -- [{got, true}]} end, ok",
+        )
+        .await?;
+    for (callers, bytes) in [(40, 810_000), (400, 81_000), (17, 900_000)] {
+        let group = Term::binary_of(vec![3; bytes]);
+        pg.join(&group, worker.pid()).await?;
+        pair.erl.eval(&format!("gen_server:cast(L, {bytes}), ok")).await?;
+        for ask in [
+            "sys:get_state(S, 50000)",
+            "sys:get_status(S, 50000)",
+            "sys:get_state(L, 50000)",
+            "gen_server:call(L, now, 50000)",
+            "gen_server:call(L, later, 50000)",
+            &format!("erpc:call(N, m, large, [{bytes}], 50000)"),
+            &format!("rpc:block_call(N, m, large, [{bytes}], 50000)"),
+        ] {
+            let many = format!("Many({callers}, {bytes}, fun() -> {ask} end)");
+            let got = pair.erl.eval_within(&many, PATIENT).await?;
+            let down = events.next().now_or_never();
+            ensure!(down.is_none(), "{callers} x {ask}, {bytes} bytes: {down:?}");
+            ensure!(got == format!("{{{callers},[]}}"), "{callers} x {ask}, {bytes} bytes: {got}");
+        }
+        pg.leave(&group, worker.pid()).await?;
+    }
+    // And the other way round: arguments.
+    let there = pair.there()?;
+    let argument = Term::binary_of(vec![7; 900_000]);
+    let calls = (0..40).map(|_| {
+        let args = list![&argument];
+        rpc::call_within(&pair.rust, &there, atom!("erlang"), atom!("byte_size"), args, PATIENT)
+    });
+    for size in futures::future::try_join_all(calls).await? {
+        assert_eq!(size, Term::from(900_000));
+    }
+    let down = events.next().now_or_never();
+    ensure!(down.is_none(), "{down:?}");
+    pair.erl.finish().await
+}
