@@ -1,9 +1,10 @@
 //! Much at once: replies to many callers, messages of many processes, and what is too large to be
 //! said at all.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use data_publisher::gen_server::{self, Caller, Context, GenServer, Next, Reply};
 use data_publisher::node::NodeEvent;
 use data_publisher::pg::Pg;
@@ -13,10 +14,11 @@ use futures::FutureExt;
 
 use super::Pair;
 use crate::otp::on_each_release;
-use crate::support::Otp;
+use crate::support::{Otp, SOON};
 
 on_each_release! {
     as_many_large_replies_as_are_asked_for_arrive
+    many_processes_send_large_messages_at_once
 }
 
 /// For what takes long on a machine that has more to do.
@@ -106,6 +108,42 @@ async fn as_many_large_replies_as_are_asked_for_arrive(otp: Otp) -> Result<()> {
         assert_eq!(size, Term::from(900_000));
     }
     let down = events.next().now_or_never();
+    ensure!(down.is_none(), "{down:?}");
+    pair.erl.finish().await
+}
+
+async fn many_processes_send_large_messages_at_once(otp: Otp) -> Result<()> {
+    const SENDERS: u32 = 300;
+    let pair = Pair::start(otp).await?;
+    let mut events = pair.rust.events();
+    ensure!(matches!(events.next().await, Some(NodeEvent::Up { .. })), "it was up");
+    let mut sink = pair.rust.spawn();
+    pair.rust.register(atom!("sink"), sink.pid())?;
+    // At once: what isn't taken from a mailbox soon is too much for it.
+    let taken = tokio::spawn(async move {
+        let mut missing: BTreeSet<_> = (1..=SENDERS).map(i64::from).collect();
+        while !missing.is_empty() {
+            let received = tokio::time::timeout(SOON, sink.receive()).await;
+            let received = received.with_context(|| format!("{} are missing", missing.len()))?;
+            let message = received.context("the process has ended")?.into_term();
+            let [number, binary] = message.tuple::<2>()?;
+            let (number, bytes) = (number.integer()?, binary.binary()?);
+            let byte = number.to_le_bytes()[0];
+            let all = bytes.len() == 1_000_000 && bytes.iter().step_by(9_999).all(|b| *b == byte);
+            ensure!(all && missing.remove(&number), "{number} is wrong");
+        }
+        anyhow::Ok(())
+    });
+    pair.erl
+        .peek(&format!(
+            "Senders = [spawn(fun() -> B = binary:copy(<<N>>, 1000000), \
+               receive go -> {{sink, 'r@127.0.0.1'}} ! {{N, B}} end end) \
+             || N <- lists:seq(1, {SENDERS})], [P ! go || P <- Senders], ok"
+        ))
+        .await?;
+    let taken = taken.await?;
+    let down = events.next().now_or_never();
+    taken.with_context(|| format!("{down:?}"))?;
     ensure!(down.is_none(), "{down:?}");
     pair.erl.finish().await
 }
