@@ -107,7 +107,7 @@ impl Router {
                 self.linked_by_peer(connection, from, to)?;
             }
             Signal::Unlink { id, from, to } => {
-                self.links.remove(&to, &from, Some(connection.id()));
+                self.links.unlink_by_peer(&to, &from, connection.id());
                 // Always answered, a link or not: the peer keeps the pair until then.
                 let ack = Signal::UnlinkAck { id, from: to, to: from };
                 let _ = self.push_signal(connection, &ack);
