@@ -93,10 +93,11 @@ impl Router {
                 self.monitors.unwatch(&reference, Some(connection.id()));
             }
             Signal::MonitorExit { reference, reason, .. } => {
+                let credit = self.credit(connection, bytes)?;
                 // Or the connection could go and come back between the two, and the `Down` be late.
                 let _transition = self.transition();
                 if let Some(held) = self.monitors.release_over(&reference, connection.id()) {
-                    self.deliver_down(reference, held, reason);
+                    self.deliver_down(reference, held, reason, Some(credit));
                 }
             }
             Signal::Link { from, to } => {
