@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use data_publisher::gen_server::{self, Caller, Context, GenServer, Next, Reply};
-use data_publisher::node::NodeEvent;
+use data_publisher::node::{DownReason, NodeEvent};
 use data_publisher::pg::Pg;
 use data_publisher::term::Term;
 use data_publisher::{Node, atom, list, rpc};
@@ -19,6 +19,7 @@ use crate::support::{Otp, SOON};
 on_each_release! {
     as_many_large_replies_as_are_asked_for_arrive
     many_processes_send_large_messages_at_once
+    who_asks_for_too_much_gets_an_error
 }
 
 /// For what takes long on a machine that has more to do.
@@ -144,6 +145,50 @@ async fn many_processes_send_large_messages_at_once(otp: Otp) -> Result<()> {
     let taken = taken.await?;
     let down = events.next().now_or_never();
     taken.with_context(|| format!("{down:?}"))?;
+    ensure!(down.is_none(), "{down:?}");
+    pair.erl.finish().await
+}
+
+async fn who_asks_for_too_much_gets_an_error(otp: Otp) -> Result<()> {
+    const TOO_MUCH: usize = 257 << 20;
+    let pair = Pair::start(otp).await?;
+    let mut events = pair.rust.events();
+    ensure!(matches!(events.next().await, Some(NodeEvent::Up { .. })), "it was up");
+    allow_large(&pair.rust);
+    let server = gen_server::start_registered(&pair.rust, atom!("large"), Large(TOO_MUCH))?;
+    for (expression, expected) in [
+        (
+            format!("catch erpc:call('r@127.0.0.1', m, large, [{TOO_MUCH}])"),
+            "{system_limit,too_large}",
+        ),
+        (format!("rpc:call('r@127.0.0.1', m, large, [{TOO_MUCH}])"), "{system_limit,too_large}"),
+        (
+            String::from("gen_server:call({large, 'r@127.0.0.1'}, get, infinity)"),
+            "{error,{system_limit,too_large}}",
+        ),
+        (
+            String::from("catch sys:get_state({large, 'r@127.0.0.1'}, infinity)"),
+            "{system_limit,too_large}",
+        ),
+    ] {
+        let seen = pair.erl.eval_within(&expression, PATIENT).await?;
+        ensure!(seen.contains(expected), "`{expression}`: {seen}");
+    }
+    // An exit signal as well.
+    let linked = format!(
+        "T = self(), register(linked, spawn(fun() -> process_flag(trap_exit, true), \
+         link({}), T ! linked, \
+         receive {{'EXIT', _, W}} -> receive {{ask, P}} -> P ! {{ended, W}} end end end)), \
+         receive linked -> erpc:call('r@127.0.0.1', erlang, node, []) end",
+        crate::otp::erlang_pid(&server)
+    );
+    pair.erl.eval(&linked).await?;
+    let killer = pair.rust.spawn();
+    pair.rust.exit(&killer, &server, Term::binary_of(vec![7; TOO_MUCH]));
+    let ended = "linked ! {ask, self()}, receive {ended, Why} -> Why end";
+    assert_eq!(pair.erl.eval_within(ended, PATIENT).await?, "{system_limit,too_large}");
+    let down = events.next().now_or_never();
+    ensure!(!matches!(down, Some(Some(NodeEvent::Down { reason: DownReason::Slow, .. }))));
     ensure!(down.is_none(), "{down:?}");
     pair.erl.finish().await
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::{Shown, Sys, Verdict, is_call, read_call, reply_destination};
+use super::{Shown, Sys, Verdict, is_call, read_call, reply_to};
 use crate::node::router::Router;
 use crate::node::{Node, Origin, Process, Received, RegisterError, WeakNode};
 use crate::term::{Atom, Pid, Term};
@@ -148,10 +148,11 @@ impl Caller {
 
     /// Replies, as `gen_server:reply/2`. `false` when there is no connection to the caller any more.
     /// A second reply is as good as none: the caller waits for one only.
+    ///
+    /// In place of a reply larger than [`MAX_MESSAGE`](crate::wire::MAX_MESSAGE) the caller gets
+    /// `{error, {system_limit, too_large}}`.
     pub fn reply(self, reply: impl Into<Term>) -> bool {
-        let message = tuple![&self.tag, reply.into()];
-        let to = reply_destination(&self.pid, &self.tag);
-        self.router.send(Some(&self.server), &to, &message).is_ok()
+        reply_to(&self.router, &self.server, (&self.pid, &self.tag), reply.into())
     }
 
     /// As [`reply`](Self::reply), once there's room: for large replies from tasks of their own, which

@@ -26,6 +26,7 @@ use std::fmt;
 
 use super::{DecodeError, FragmentError};
 use crate::term::{Atom, Destination, Pid, Reference, Term};
+use crate::{atom, tuple};
 
 /// First byte of a frame that uses neither atom tables nor fragments.
 const PASS_THROUGH: u8 = 112;
@@ -162,6 +163,20 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Gives an end that is too large to be told the reason `{system_limit, too_large}`. `false` for any
+    /// other signal.
+    pub(crate) fn shorten(&mut self) -> bool {
+        match self {
+            Self::Exit { reason, .. }
+            | Self::Exit2 { reason, .. }
+            | Self::MonitorExit { reason, .. } => {
+                *reason = too_large();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The process it comes from. A `DOWN` of a name comes from who had it, which isn't told.
     pub fn sender(&self) -> Option<&Pid> {
         match self {
@@ -178,6 +193,11 @@ impl Signal {
             Self::MonitorExit { .. } | Self::GroupLeader { .. } | Self::SpawnReply { .. } => None,
         }
     }
+}
+
+/// What takes the place of a term that is too large to be sent: `{system_limit, too_large}`.
+pub(crate) fn too_large() -> Term {
+    tuple![atom!("system_limit"), atom!("too_large")]
 }
 
 /// Where a message goes on the node that gets it.

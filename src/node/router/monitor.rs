@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Router;
+use super::{Router, Unsent};
 use crate::atom;
 use crate::node::aliases::AliasEnd;
 use crate::node::connection::{Connection, Credit, DownReason};
@@ -158,8 +158,11 @@ impl Router {
         match over.and_then(|id| self.connection(&pid.node, id)) {
             Some(connection) => {
                 let reason = reason.clone();
-                let down = Signal::MonitorExit { from: target, to: pid, reference, reason };
-                let _ = self.pushed(connection.push_down_of(&watched, &down));
+                let mut down = Signal::MonitorExit { from: target, to: pid, reference, reason };
+                let push = |down: &Signal| self.pushed(connection.push_down_of(&watched, down));
+                if push(&down) == Err(Unsent::TooLarge) && down.shorten() {
+                    let _ = push(&down);
+                }
             }
             None if over.is_some() => {}
             None => {
