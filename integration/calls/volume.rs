@@ -20,6 +20,7 @@ on_each_release! {
     as_many_large_replies_as_are_asked_for_arrive
     many_processes_send_large_messages_at_once
     who_asks_for_too_much_gets_an_error
+    a_large_result_lets_small_messages_pass
 }
 
 /// For what takes long on a machine that has more to do.
@@ -190,5 +191,32 @@ async fn who_asks_for_too_much_gets_an_error(otp: Otp) -> Result<()> {
     let down = events.next().now_or_never();
     ensure!(!matches!(down, Some(Some(NodeEvent::Down { reason: DownReason::Slow, .. }))));
     ensure!(down.is_none(), "{down:?}");
+    pair.erl.finish().await
+}
+
+async fn a_large_result_lets_small_messages_pass(otp: Otp) -> Result<()> {
+    const LARGE: usize = 64 << 20;
+    let pair = Pair::start(otp).await?;
+    pair.erl.load("erlang/test/flood.erl").await?;
+    allow_large(&pair.rust);
+    let mut echo = pair.rust.spawn();
+    pair.rust.register(atom!("echo"), echo.pid())?;
+    tokio::spawn(async move {
+        while let Some(received) = echo.receive().await {
+            let message = received.into_term();
+            if let Ok([Term::Pid(from), what]) = message.tuple::<2>() {
+                echo.send(from.clone(), data_publisher::tuple![atom!("echo"), what]);
+            }
+        }
+    });
+    let tested = format!(
+        "T = self(), P = spawn(fun() -> T ! flood:ping({{echo, 'r@127.0.0.1'}}, 10000) end), \
+         {LARGE} = byte_size(erpc:call('r@127.0.0.1', m, large, [{LARGE}])), P ! {{done, out}}, \
+         receive {{_, Count, Longest}} -> {{Count, Longest}} end"
+    );
+    let tested: Term = pair.erl.eval_within(&tested, PATIENT).await?.parse()?;
+    let [count, longest] = tested.tuple::<2>()?;
+    let longest = Duration::from_micros(longest.integer()?.cast_unsigned());
+    ensure!(count.integer()? >= 20 && longest < Duration::from_secs(1), "{tested}");
     pair.erl.finish().await
 }

@@ -22,9 +22,9 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Mutex as TurnLock, MutexGuard as TurnGuard, Notify};
 use tokio::time::Instant;
 
-use super::DownReason;
+use super::{DownReason, encode_payload};
 use crate::term::Pid;
-use crate::wire::outbound::{FRAGMENT_HEAD, FRAGMENT_SIZE, Order, Outbound, fragment_head};
+use crate::wire::outbound::{Cut, FRAGMENT_HEAD, FRAGMENT_SIZE, Order, Outbound, fragment_head};
 use crate::wire::signal::{Signal, Target};
 use crate::wire::{EncodeError, Flags};
 
@@ -159,7 +159,8 @@ impl Queue {
         let state = &mut *self.state();
         let payload = payload.slice(state.outbound.payload_start().min(payload.len())..);
         if state.outbound.cuts(payload.len()) {
-            return self.push_cut(state, from, to, payload);
+            let cut = state.outbound.cut_message(from, to, payload.len());
+            return self.push_cut(state, from, cut, payload);
         }
         self.push(state, Some(from), &payload, |outbound, order, out| {
             outbound.send_head(from, to, payload.len(), order, out)
@@ -168,8 +169,30 @@ impl Queue {
 
     /// Queues any other signal of a process; of none that has sent anything if `from` is `None`.
     pub(crate) fn push_signal(&self, from: Option<&Pid>, signal: &Signal) -> Push {
-        self.push(&mut self.state(), from, &Bytes::new(), |outbound, order, out| {
-            outbound.signal(signal, order, out)
+        let flags = self.state().outbound.flags();
+        let Some(term) = signal.payload(flags) else {
+            return self.push(&mut self.state(), from, &Bytes::new(), |outbound, order, out| {
+                outbound.signal(signal, order, out)
+            });
+        };
+        // Not under the lock: it may be large, as the result of an `rpc` is.
+        let payload = match encode_payload(term) {
+            Ok(payload) => payload,
+            Err(error) => {
+                log::error!("not sent: {error}");
+                return Push::Refused;
+            }
+        };
+        let state = &mut *self.state();
+        let payload = payload.slice(state.outbound.payload_start().min(payload.len())..);
+        if let Some(from) = from
+            && state.outbound.cuts(payload.len())
+        {
+            let cut = state.outbound.cut_signal(signal, payload.len());
+            return self.push_cut(state, from, cut, payload);
+        }
+        self.push(state, from, &payload, |outbound, order, out| {
+            outbound.signal_head(signal, payload.len(), order, out)
         })
     }
 
@@ -227,11 +250,17 @@ impl Queue {
         self.pushed(state, added, large)
     }
 
-    fn push_cut(&self, state: &mut State, from: &Pid, to: &Target, payload: Bytes) -> Push {
+    fn push_cut(
+        &self,
+        state: &mut State,
+        from: &Pid,
+        cut: Result<Cut, EncodeError>,
+        payload: Bytes,
+    ) -> Push {
         if state.failed.is_some() || state.finishing {
             return Push::Failed;
         }
-        let cut = match state.outbound.cut(from, to, payload.len()) {
+        let cut = match cut {
             Ok(cut) => cut,
             Err(error) => {
                 log::error!("not sent: {error}");
@@ -561,7 +590,7 @@ mod tests {
     use super::*;
 
     use crate::atom;
-    use crate::term::{Creation, NodeName, Term};
+    use crate::term::{Creation, NodeName, Reference, Term};
     use crate::wire::{Deframer, FragmentLimits, Inbound};
 
     const CUTS: Flags = Flags::OFFERED;
@@ -593,12 +622,21 @@ mod tests {
         assert!(matches!(push, Push::Queued | Push::Crowded), "{push:?}");
     }
 
-    /// Writes all there is, batch by batch; gives the messages as the peer reads them.
+    /// The messages of [`signals_sent`].
     fn sent(queue: &Queue) -> Vec<(u32, Term)> {
+        let message = |signal| match signal {
+            Signal::Send { from: Some(from), message, .. } => (from.id, message),
+            other => panic!("{other:?}"),
+        };
+        signals_sent(queue).into_iter().map(message).collect()
+    }
+
+    /// Writes all there is, batch by batch; gives the signals as the peer reads them.
+    fn signals_sent(queue: &Queue) -> Vec<Signal> {
         let mut deframer = Deframer::new(1 << 28);
         let limits = FragmentLimits { sequences: 64, bytes: 1 << 28, message: 1 << 28 };
         let mut inbound = Inbound::new(CUTS, limits);
-        let mut messages = Vec::new();
+        let mut signals = Vec::new();
         while let Some(Work::Write(batch)) = queue.take() {
             for bytes in batch {
                 deframer.buffer().extend_from_slice(&bytes);
@@ -606,10 +644,7 @@ mod tests {
             }
             while let Some(frame) = deframer.next_frame().unwrap() {
                 if let Some((signal, _)) = inbound.frame(&frame).unwrap() {
-                    let Signal::Send { from: Some(from), message, .. } = signal else {
-                        panic!("{signal:?}")
-                    };
-                    messages.push((from.id, message));
+                    signals.push(signal);
                 }
             }
         }
@@ -617,7 +652,7 @@ mod tests {
         let state = queue.state();
         assert_eq!((state.large, state.behind.len(), state.active.len()), (0, 0, 0));
         drop(state);
-        messages
+        signals
     }
 
     fn binary(bytes: usize) -> Term {
@@ -654,6 +689,39 @@ mod tests {
             (1, atom!("last").into()),
         ];
         assert_eq!(sent(&queue), expected);
+    }
+
+    #[test]
+    fn large_signals_leave_in_fragments_and_let_others_pass() {
+        let queue = wide_queue();
+        let (from, to, reason) = (pid(1), pid(9), binary(20 * FRAGMENT_SIZE));
+        let reference = Reference::new(pid(1).node, Creation(4), &[1, 2, 3]).unwrap();
+        let mfa = (atom!("m"), atom!("f"), 1);
+        let large = [
+            Signal::Exit { from: from.clone(), to: to.clone(), reason: reason.clone() },
+            Signal::Exit2 { from: from.clone(), to: to.clone().into(), reason: reason.clone() },
+            Signal::MonitorExit {
+                from: from.clone().into(),
+                to: to.clone(),
+                reference: reference.clone(),
+                reason: reason.clone(),
+            },
+            Signal::SpawnRequest {
+                reference,
+                from: from.clone(),
+                group_leader: to,
+                mfa,
+                options: Term::NIL,
+                args: crate::list![reason],
+            },
+        ];
+        for signal in &large {
+            assert_eq!(queue.push_signal(Some(&from), signal), Push::Queued);
+        }
+        send(&queue, 2, &atom!("passes").into());
+        let signals = signals_sent(&queue);
+        assert!(matches!(signals[0], Signal::Send { .. }), "{:?}", signals[0]);
+        assert!(signals[1..] == large, "they differ");
     }
 
     #[test]
