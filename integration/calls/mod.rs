@@ -6,6 +6,7 @@ mod services;
 mod shell;
 mod signals;
 mod sys;
+mod volume;
 
 use std::time::Duration;
 

@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use crate::node::router::{Router, Unsent};
 use crate::node::{Monitored, Node, Process, Received, SendError};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
+use crate::wire::signal::too_large;
 use crate::{atom, tuple};
 
 pub use server::{Caller, Context, GenServer, Next, Reply, start, start_registered};
@@ -260,6 +262,11 @@ pub(crate) struct Call<'a> {
     pub(crate) request: &'a Term,
 }
 
+/// Whether somebody waits for a reply: a call, or `{system, From, Request}`.
+pub(crate) fn is_call(message: &Term) -> bool {
+    ["$gen_call", "system"].iter().any(|label| message.tagged(label).is_some())
+}
+
 /// Reads `{'$gen_call', {Pid, Tag}, Request}`.
 pub(crate) fn read_call(message: &Term) -> Option<Call<'_>> {
     read_labelled(message, "$gen_call")
@@ -275,8 +282,20 @@ fn read_labelled<'a>(message: &'a Term, label: &str) -> Option<Call<'a>> {
 impl Call<'_> {
     /// Answers: `{Tag, Reply}`, to where the tag says.
     pub(crate) fn reply(&self, process: &Process, reply: impl Into<Term>) {
-        process.send(reply_destination(self.from, self.tag), tuple![self.tag, reply.into()]);
+        reply_to(process.router(), process.pid(), (self.from, self.tag), reply.into());
     }
+}
+
+/// Sends `{Tag, Reply}`, or `{Tag, {error, {system_limit, too_large}}}` if that can't be sent: the caller
+/// may wait for ever, as that of `sys:get_state/2` with `infinity`. `false` if nothing was sent.
+fn reply_to(router: &Router, server: &Pid, (from, tag): (&Pid, &Term), reply: Term) -> bool {
+    let to = reply_destination(from, tag);
+    let mut sent = router.send(Some(server), &to, &tuple![tag, reply]);
+    if sent == Err(Unsent::TooLarge) {
+        let error = tuple![atom!("error"), too_large()];
+        sent = router.send(Some(server), &to, &tuple![tag, error]);
+    }
+    sent.is_ok()
 }
 
 /// Why a call brought no reply.

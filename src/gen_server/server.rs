@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::{Shown, Sys, Verdict, read_call, reply_destination};
+use super::{Shown, Sys, Verdict, is_call, read_call, reply_to};
 use crate::node::router::Router;
-use crate::node::{Node, Process, Quiet, Received, RegisterError, WeakNode};
+use crate::node::{Node, Origin, Process, Quiet, Received, RegisterError, WeakNode};
 use crate::term::{Atom, Pid, Term};
 use crate::{atom, tuple};
 
@@ -151,10 +151,26 @@ impl Caller {
 
     /// Replies, as `gen_server:reply/2`. `false` when there is no connection to the caller any more.
     /// A second reply is as good as none: the caller waits for one only.
+    ///
+    /// In place of a reply larger than [`MAX_MESSAGE`](crate::wire::MAX_MESSAGE) the caller gets
+    /// `{error, {system_limit, too_large}}`.
     pub fn reply(self, reply: impl Into<Term>) -> bool {
-        let message = tuple![&self.tag, reply.into()];
-        let to = reply_destination(&self.pid, &self.tag);
-        self.router.send(Some(&self.server), &to, &message).is_ok()
+        reply_to(&self.router, &self.server, (&self.pid, &self.tag), reply.into())
+    }
+
+    /// As [`reply`](Self::reply), once there's room: for large replies from tasks of their own, which
+    /// may otherwise be more at a time than the caller's node can take, so that it's shed. Waits while
+    /// more than [`Limits::soft_mark`](crate::node::Limits::soft_mark) bytes are queued for that node
+    /// and it takes some of them at least each second.
+    pub async fn reply_soon(self, reply: impl Into<Term>) -> bool {
+        let reply = reply.into();
+        let router = self.router.clone();
+        let connection = router.table().up(&self.pid.node);
+        let _room = match &connection {
+            Some(connection) => connection.queue().room_soon().await,
+            None => None,
+        };
+        self.reply(reply)
     }
 }
 
@@ -290,6 +306,9 @@ impl<S: GenServer> Running<S> {
     }
 
     /// Gives the reason to end with.
+    ///
+    /// Before each call of a peer that takes replies slower than it asks for them, it waits for that
+    /// peer a little.
     async fn serve(&mut self) -> Option<Term> {
         let Self { server, context, sys, header } = self;
         if let Err(reason) = unless_ended(context, server.init(context)).await? {
@@ -300,6 +319,12 @@ impl<S: GenServer> Running<S> {
                 Some(envelope) => envelope,
                 None => context.process.receive_sealed().await?,
             };
+            if let Received::Message { term, origin: Origin::Connection(peer) } = &envelope.received
+                && is_call(term)
+                && peer.queue().is_crowded()
+            {
+                unless_ended(context, peer.queue().follow()).await?;
+            }
             let shown = || Shown { header: header.clone(), state: server.state_term() };
             let next = match sys.judge(&context.process, envelope, shown) {
                 Verdict::Handle(received) => {

@@ -232,11 +232,11 @@ pub struct Limits {
     /// Bytes queued for one peer above which [`Node::send`](super::Node::send) waits. Default 1
     /// MiB, as `+zdbbl` has it.
     pub soft_mark: usize,
-    /// Bytes queued for one peer above which it is shed: the connection closes and both sides start
-    /// over. Messages above the soft mark don't count: they are snapshots, one for each scope when
-    /// peers meet, and a scope whose snapshot sheds its peer would never sync; `stall_time` and
-    /// `all_queues` bound them. Default 16 MiB: 16 stopped peers then hold no more than all queues
-    /// may.
+    /// Bytes queued for one peer above which it is shed, if its socket takes none of them for a second,
+    /// or at four times as many: the connection closes and both sides start over. Messages above
+    /// the soft mark don't count: they are snapshots, one for each scope when peers meet, and a scope
+    /// whose snapshot sheds its peer would never sync; `stall_time` and `all_queues` bound them. Default
+    /// 16 MiB: 16 stopped peers then hold no more than all queues may.
     pub hard_mark: usize,
     /// Bytes queued for all peers; above it the longest queue is shed. Default 256 MiB.
     pub all_queues: usize,
@@ -250,9 +250,11 @@ pub struct Limits {
     /// message of about 70 MB.
     pub message: usize,
     /// Messages from one peer that have begun to come in fragments and aren't complete; above it the
-    /// connection closes. Default 64. A BEAM sends one per process that sends something large.
+    /// connection closes. Default 65,536: a BEAM has one for each process that sends something large at
+    /// this moment, and the memory is bounded by `fragment_bytes`.
     pub fragmented: usize,
-    /// Bytes of these, for each connection. Default 512 MiB: two of the largest.
+    /// Bytes of these, for each connection, and some 256 for each of them. Default 512 MiB: two of the
+    /// largest.
     pub fragment_bytes: usize,
     /// Silence until a peer counts as gone, give or take a quarter. Default 60 s, as
     /// `net_ticktime`.
@@ -301,7 +303,7 @@ impl Default for Limits {
             unhandled: 64 << 20,
             unhandled_large: 256 << 20,
             message: 256 << 20,
-            fragmented: 64,
+            fragmented: 65_536,
             fragment_bytes: 512 << 20,
             tick_time: Duration::from_secs(60),
             tick_interval: Duration::from_secs(5),

@@ -1,7 +1,8 @@
 //! Links: pairs of processes that end together, one side of each ours.
 //!
 //! Taking a link to another node back needs an answer (`UNLINK_ID`, `UNLINK_ID_ACK`): until it is
-//! here, an exit signal of that link may be on its way and must not count.
+//! here, an exit signal of that link may be on its way and must not count. Source: *Distribution
+//! Protocol*, section "Link Protocol".
 //!
 //! As with monitors, nothing is sent under the lock.
 
@@ -34,7 +35,8 @@ struct Link {
 }
 
 impl Links {
-    /// Links `ours` to `other`; `false` if they were linked already.
+    /// We link `ours` to `other`; `false` if they were linked already. A link that is being taken back
+    /// is one again: what the other end acknowledges of that is of no account.
     pub(crate) fn link(&self, ours: &Pid, other: &Pid, over: Option<ConnectionId>) -> bool {
         let mut tables = self.tables();
         let before = tables.take(ours, other);
@@ -44,6 +46,27 @@ impl Links {
             *tables.counts.entry(connection).or_default() += 1;
         }
         before.is_none_or(|link| link.unlinking.is_some())
+    }
+
+    /// The other end links itself to `ours`. Nothing changes if there's a link, nor if we are taking it
+    /// back: the other end hasn't heard of that yet, and takes back this one when it does.
+    pub(crate) fn link_by_peer(&self, ours: &Pid, other: &Pid, over: ConnectionId) {
+        let mut tables = self.tables();
+        let links = tables.by_pid.entry(ours.clone()).or_default();
+        if let Entry::Vacant(free) = links.entry(other.clone()) {
+            free.insert(Link { over: Some(over), unlinking: None });
+            *tables.counts.entry(over).or_default() += 1;
+        }
+    }
+
+    /// The other end takes a link back, as was said over this connection. If we are taking it back, too,
+    /// that goes on until it's acknowledged.
+    pub(crate) fn unlink_by_peer(&self, ours: &Pid, other: &Pid, over: ConnectionId) {
+        let mut tables = self.tables();
+        let link = tables.by_pid.get(ours).and_then(|links| links.get(other));
+        if link.is_some_and(|link| link.over == Some(over) && link.unlinking.is_none()) {
+            tables.take(ours, other);
+        }
     }
 
     /// How many links go over a connection.
@@ -178,6 +201,29 @@ mod tests {
         links.link(&pid(1), &pid(2), None);
         links.unlink_acknowledged(&pid(1), &pid(2), 7);
         assert!(links.broken(&pid(1), &pid(2), None));
+    }
+
+    #[test]
+    fn a_link_of_the_peer_does_not_bring_back_what_we_are_taking_back() {
+        let links = Links::default();
+        let over = ConnectionId(1);
+        links.link(&pid(1), &pid(2), Some(over));
+        links.start_unlink(&pid(1), &pid(2), 7);
+        // Both are sent before the peer has heard of our unlink.
+        links.unlink_by_peer(&pid(1), &pid(2), over);
+        links.link_by_peer(&pid(1), &pid(2), over);
+        assert_eq!(links.start_unlink(&pid(1), &pid(2), 8), None, "it's a link again");
+        assert_eq!(links.connection_closed(over), []);
+
+        links.link(&pid(1), &pid(2), Some(over));
+        links.start_unlink(&pid(1), &pid(2), 9);
+        links.link_by_peer(&pid(1), &pid(2), over);
+        links.unlink_acknowledged(&pid(1), &pid(2), 9);
+        assert_eq!(links.count(over), 0);
+        links.link_by_peer(&pid(1), &pid(2), over);
+        links.link_by_peer(&pid(1), &pid(2), over);
+        assert_eq!(links.count(over), 1);
+        assert!(links.broken(&pid(1), &pid(2), Some(over)));
     }
 
     #[test]

@@ -189,9 +189,7 @@ impl Node {
             None => self.0.identity.connect(to.node()).await?,
         };
         let gone = || SendError::NoConnection { node: to.node().clone() };
-        if !connection.queue().room().await {
-            return Err(gone());
-        }
+        let _room = connection.queue().room().await.ok_or_else(gone)?;
         let too_large = || SendError::TooLarge { to: to.clone() };
         let payload = encode_payload(message).map_err(|_| too_large())?;
         router.push_message(&connection, from, to, &payload).map_err(|unsent| match unsent {
@@ -215,9 +213,7 @@ impl Node {
         // All at once: who has no room delays nobody else.
         let pushed = futures::future::join_all(to.map(async |to| {
             let Some(connection) = router.table().up(&to.node) else { return Ok(false) };
-            if !connection.queue().room().await {
-                return Ok(false);
-            }
+            let Some(_room) = connection.queue().room().await else { return Ok(false) };
             match router.push_message(&connection, Some(from), &to.into(), &payload) {
                 Ok(()) => Ok(true),
                 Err(router::Unsent::NoConnection) => Ok(false),

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::aliases::AliasEnd;
 use super::connection::{Connection, Credit};
-use super::router::Router;
+use super::router::{Router, Unsent};
 use super::spawn::SpawnRequest;
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
 use crate::wire::Messages;
@@ -388,6 +388,19 @@ impl Process {
     /// same reference.
     pub fn spawn_request(&self, request: SpawnRequest) -> Reference {
         self.router.spawn_request(&self.pid, request).0
+    }
+
+    /// As [`spawn_request`](Self::spawn_request), once there's room: the arguments may be large.
+    pub(crate) async fn spawn_request_soon(
+        &self,
+        request: SpawnRequest,
+    ) -> (Reference, Result<(), Unsent>) {
+        let connection = self.router.table().up(&request.node);
+        let _room = match &connection {
+            Some(connection) => connection.queue().room().await,
+            None => None,
+        };
+        self.router.spawn_request(&self.pid, request)
     }
 
     /// An alias of this process: messages sent to the reference arrive here until

@@ -4,12 +4,12 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::{ConnectionId, Credit};
+use super::connection::{Connection, ConnectionId, Credit};
 use super::process::Process;
 use crate::term::{Atom, List, NodeName, Pid, Reference, Term};
 
@@ -72,6 +72,13 @@ pub(crate) struct Order {
     pub(crate) args: List,
     /// Held until the work is done: the arguments are memory, and so is the process.
     pub(crate) hold: (Credit, OwnedSemaphorePermit),
+}
+
+impl Order {
+    /// Who asked for it, and waits for its result.
+    pub(crate) fn asker(&self) -> Arc<Connection> {
+        self.hold.0.connection().clone()
+    }
 }
 
 /// What the asker wants besides the process; `None` when that's no list of options. Those we don't

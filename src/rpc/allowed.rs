@@ -119,6 +119,7 @@ impl Spawner for Allowed {
     }
 
     fn run(&self, order: Order, process: Process) {
+        let asker = order.asker();
         let Order { module, function, args, hold } = order;
         let work = Work::read(module, function, args);
         let work = match work {
@@ -128,10 +129,12 @@ impl Spawner for Allowed {
         let result = self.call(&work.module, &work.function, work.args);
         tokio::spawn(async move {
             let _hold = hold;
-            let result = tokio::select! {
+            // Its end is its result, and may be large.
+            let done = async { (result.await, asker.queue().room_soon().await) };
+            let (result, _room) = tokio::select! {
                 biased;
                 () = process.ended() => return,
-                result = result => result,
+                done = done => done,
             };
             process.exit(match (result, work.mark) {
                 (Ok(value), Some(mark)) => tuple![mark, atom!("return"), value],

@@ -129,7 +129,7 @@ pub async fn cast(
     let (erpc, execute) = (atom!("erpc"), atom!("execute_cast"));
     let request = SpawnRequest::new(to.clone(), erpc.clone(), execute, args);
     let request = output::to_user(node, to, request);
-    process.router().spawn_request(process.pid(), request).1.map_err(|unsent| match unsent {
+    process.spawn_request_soon(request).await.1.map_err(|unsent| match unsent {
         Unsent::NoConnection => SendError::NoConnection { node: to.clone() },
         Unsent::TooLarge => SendError::TooLarge { to: Destination::Name(erpc, to.clone()) },
     })
@@ -170,7 +170,7 @@ async fn execute(
     let args = vec![(&mark).into(), module.into(), function.into(), Term::List(args)].into();
     let request =
         SpawnRequest::new(to.clone(), atom!("erpc"), atom!("execute_call"), args).monitor();
-    let reference = caller.spawn_request(output::to_user(node, to, request));
+    let (reference, _) = caller.spawn_request_soon(output::to_user(node, to, request)).await;
     wait(&mut caller, to, &reference, &mark).await
 }
 

@@ -31,7 +31,7 @@ impl GenServer for Rex {
         tokio::spawn(async move {
             let _place = place;
             let result = rpc.call(&module, &function, args).await;
-            caller.reply(result.unwrap_or_else(badrpc));
+            caller.reply_soon(result.unwrap_or_else(badrpc)).await;
         });
         Reply::Later
     }

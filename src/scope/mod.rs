@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::running::{Now, Running, Shared, Updated};
 use self::task::Task;
 use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
-use crate::node::{Node, Process, RegisterError};
+use crate::node::{Connection, Node, Process, RegisterError};
 use crate::term::{Atom, Pid, Term};
 
 /// Events a subscriber may be behind before it gets a fresh snapshot instead.
@@ -60,6 +60,8 @@ enum Command<P: DataPublisher> {
     Peers(oneshot::Sender<Vec<(Pid, Version)>>),
     Ready(oneshot::Sender<()>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
+    /// A connection has room for replies again.
+    Answer(Arc<Connection>),
     Stop(oneshot::Sender<()>),
     /// The publisher has panicked, and not in the task.
     Panicked(Box<dyn Any + Send>),

@@ -22,7 +22,7 @@ use crate::engine::{
     Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
     SubscriberId, TimerId, Version, Wire,
 };
-use crate::gen_server::{Shown, Sys, Verdict};
+use crate::gen_server::{Shown, Sys, Verdict, is_call};
 use crate::node::{
     Batch, Connection, Envelope, Mail, Mailbox, Monitored, Origin, Process, Received, bad_frame,
 };
@@ -85,6 +85,8 @@ pub(super) struct Running<P: DataPublisher> {
     broken: bool,
     /// What handles asked while the scope was suspended.
     postponed: VecDeque<Command<P>>,
+    /// Calls that came over connections which can't take the replies yet, in their order.
+    calls: FxHashMap<NodeName, (Arc<Connection>, VecDeque<Envelope>)>,
     /// Set once the scope shall end.
     ending: Option<End>,
     engine: Engine<P>,
@@ -151,6 +153,7 @@ impl<P: DataPublisher> Running<P> {
             begun: false,
             broken: false,
             postponed: VecDeque::new(),
+            calls: FxHashMap::default(),
             ending: None,
             engine,
             standalone,
@@ -231,7 +234,8 @@ impl<P: DataPublisher> Running<P> {
 
     /// A command, which waits if the scope is suspended.
     pub(super) fn command(&mut self, command: Command<P>, mailbox: &mut Mailbox) {
-        if self.sys.is_suspended() {
+        // A call that waits for its answer may be the one that lets the scope go on.
+        if self.sys.is_suspended() && !matches!(command, Command::Answer(_)) {
             self.postponed.push_back(command);
         } else {
             self.obey(command, mailbox);
@@ -299,6 +303,65 @@ impl<P: DataPublisher> Running<P> {
 impl<P: DataPublisher> Running<P> {
     /// Something received: handled now, answered if `sys` asks, or put aside.
     fn open(&mut self, envelope: Envelope) {
+        if let Some(envelope) = self.postpone(envelope) {
+            self.judge(envelope);
+        }
+    }
+
+    /// Puts a call aside that comes over a connection whose queue is above its soft mark: a reply may
+    /// be as large as all the data, and a peer that asks for many would be shed by them. The calls are
+    /// handled once the peer has taken what is queued for it, and never if it doesn't.
+    fn postpone(&mut self, envelope: Envelope) -> Option<Envelope> {
+        let Received::Message { term, origin: Origin::Connection(over) } = &envelope.received
+        else {
+            return Some(envelope);
+        };
+        if !is_call(term) {
+            return Some(envelope);
+        }
+        let over = over.clone();
+        if let Some((waiting_for, calls)) = self.calls.get_mut(over.peer())
+            && waiting_for.id() == over.id()
+        {
+            calls.push_back(envelope);
+        } else if over.queue().is_crowded() {
+            self.wait_to_answer(over, VecDeque::from([envelope]));
+        } else {
+            return Some(envelope);
+        }
+        None
+    }
+
+    /// The waiting task ends when the connection has room, or none any more.
+    fn wait_to_answer(&mut self, over: Arc<Connection>, calls: VecDeque<Envelope>) {
+        self.calls.insert(over.peer().clone(), (over.clone(), calls));
+        let commands = self.commands.clone();
+        self.runtime.spawn(async move {
+            over.queue().drained().await;
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.send(Command::Answer(over));
+            }
+        });
+    }
+
+    /// A connection has room: the calls that came over it, as many as it has room for.
+    fn answer(&mut self, over: Arc<Connection>) {
+        if self.calls.get(over.peer()).is_none_or(|(waiting_for, _)| waiting_for.id() != over.id())
+        {
+            return;
+        }
+        let Some((_, mut calls)) = self.calls.remove(over.peer()) else { return };
+        while !over.is_closed()
+            && let Some(envelope) = calls.pop_front()
+        {
+            self.judge(envelope);
+            if over.queue().is_crowded() && !calls.is_empty() {
+                return self.wait_to_answer(over, calls);
+            }
+        }
+    }
+
+    fn judge(&mut self, envelope: Envelope) {
         let Self { sys, process, engine, .. } = self;
         match sys.judge(process, envelope, || shown(engine)) {
             Verdict::Handle(received) => self.take_in(received),
@@ -326,9 +389,11 @@ impl<P: DataPublisher> Running<P> {
             {
                 continue;
             }
-            let held = self.sys.is_suspended().then(|| credit.split(payload.len()));
+            let bytes = payload.len();
             match payload.decode() {
                 Ok(term) => {
+                    let waits = self.sys.is_suspended() || is_call(&term);
+                    let held = waits.then(|| credit.split(bytes));
                     let router = self.process.router();
                     if !router.refuse_io(self.process.pid(), &term) {
                         let origin = Origin::Connection(connection.clone());
@@ -447,6 +512,7 @@ impl<P: DataPublisher> Running<P> {
                 self.peer_events.retain(|sender| !sender.is_closed());
                 self.peer_events.push(sender);
             }
+            Command::Answer(over) => self.answer(over),
             // The task has stopped, ends or is awake.
             Command::Stop(_) | Command::Panicked(_) | Command::Wake => {}
         }

@@ -12,13 +12,16 @@ use rustc_hash::FxHashMap;
 
 use super::atom_cache::AtomIn;
 
+/// What an open sequence costs beside its bytes and its list of atoms.
+const OVERHEAD: usize = 256;
+
 /// Bounds on what one connection's peer may leave unfinished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "a peer can't leave anything else unfinished")]
 pub struct FragmentLimits {
     /// Sequences begun and not ended.
     pub sequences: usize,
-    /// Bytes of them all.
+    /// Bytes of them all, each counted with some 256 bytes and its list of atoms.
     pub bytes: usize,
     /// Bytes of one.
     pub message: usize,
@@ -38,6 +41,13 @@ struct Open {
     next: u64,
     atoms: Vec<AtomIn>,
     bytes: Vec<u8>,
+}
+
+impl Open {
+    /// What it takes up before any of its bytes.
+    fn overhead(atoms: &[AtomIn]) -> usize {
+        OVERHEAD + size_of_val(atoms)
+    }
 }
 
 /// A sequence that is complete: what would stand in one frame behind the list of atoms.
@@ -111,6 +121,11 @@ impl Fragments {
         if self.open.len() >= limit {
             return Err(FragmentError::TooManySequences { limit });
         }
+        let (limit, overhead) = (self.limits.bytes, Open::overhead(atoms));
+        if self.bytes + overhead > limit {
+            return Err(FragmentError::TooManyBytes { limit });
+        }
+        self.bytes += overhead;
         self.open
             .insert(sequence, Open { next: fragment, atoms: atoms.to_vec(), bytes: Vec::new() });
         self.add(sequence, fragment, bytes)
@@ -142,7 +157,7 @@ impl Fragments {
         }
         let whole = self.open.remove(&sequence);
         Ok(whole.map(|Open { atoms, bytes, .. }| {
-            self.bytes -= bytes.len();
+            self.bytes -= bytes.len() + Open::overhead(&atoms);
             Whole { atoms, bytes }
         }))
     }
@@ -153,7 +168,8 @@ mod tests {
     use super::*;
 
     fn fragments() -> Fragments {
-        Fragments::new(FragmentLimits { sequences: 2, bytes: 10, message: 8 })
+        let bytes = 10 + 2 * OVERHEAD;
+        Fragments::new(FragmentLimits { sequences: 2, bytes, message: 8 })
     }
 
     fn whole(bytes: &[u8]) -> Whole {
@@ -189,7 +205,16 @@ mod tests {
         let mut one = fragments();
         assert_eq!(one.first(1, 9, &[], b"12345678"), Ok(None));
         assert_eq!(one.add(1, 8, b"9"), error(8));
-        assert_eq!(one.first(2, 9, &[], b"123"), error(10));
+        assert_eq!(one.first(2, 9, &[], b"123"), error(10 + 2 * OVERHEAD));
+
+        let limits = FragmentLimits { sequences: 1000, bytes: 10 * OVERHEAD, message: 8 };
+        let mut empty = Fragments::new(limits);
+        for sequence in 0..10 {
+            assert_eq!(empty.first(sequence, 2, &[], b""), Ok(None));
+        }
+        assert_eq!(empty.first(10, 2, &[], b""), error(10 * OVERHEAD));
+        assert_eq!(empty.add(3, 1, b""), Ok(Some(whole(b""))));
+        assert_eq!(empty.first(10, 2, &[], b""), Ok(None));
 
         let mut many = fragments();
         assert_eq!(many.first(1, u64::MAX, &[], b""), Ok(None));

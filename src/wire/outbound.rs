@@ -58,6 +58,11 @@ impl Outbound {
         self.flags.has_atom_lists()
     }
 
+    /// What is in force.
+    pub(crate) fn flags(&self) -> Flags {
+        self.flags
+    }
+
     /// Where in an encoded term that begins with 131 the payload begins.
     pub fn payload_start(&self) -> usize {
         usize::from(self.has_lists())
@@ -84,6 +89,25 @@ impl Outbound {
         }
         let flags = self.flags;
         self.listed(order, 0, out, |body| body.signal(signal, flags))
+    }
+
+    /// Appends the frame of a signal that has a payload up to that, of so many bytes, which must follow.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`]; `out` is then as it was.
+    pub(crate) fn signal_head(
+        &mut self,
+        signal: &Signal,
+        payload: usize,
+        order: Order,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        if !self.has_lists() {
+            return super::signal::encode_head(signal, payload, self.flags, out);
+        }
+        let flags = self.flags;
+        self.listed(order, payload, out, |body| body.head(signal, flags))
     }
 
     /// Appends the frame of a message up to its payload, of so many bytes, which must follow.
@@ -128,11 +152,28 @@ impl Outbound {
     }
 
     /// Begins a message in fragments.
-    pub(crate) fn cut(
+    pub(crate) fn cut_message(
         &mut self,
         from: &Pid,
         to: &Target,
         payload: usize,
+    ) -> Result<Cut, EncodeError> {
+        self.cut(payload, |body, flags| body.send(Some(from), to, flags))
+    }
+
+    /// Begins any signal that has a payload, in fragments.
+    pub(crate) fn cut_signal(
+        &mut self,
+        signal: &Signal,
+        payload: usize,
+    ) -> Result<Cut, EncodeError> {
+        self.cut(payload, |body, flags| body.head(signal, flags))
+    }
+
+    fn cut(
+        &mut self,
+        payload: usize,
+        write: impl FnOnce(&mut Body<'_>, Flags) -> Result<(), EncodeError>,
     ) -> Result<Cut, EncodeError> {
         if payload > MAX_MESSAGE {
             return Err(EncodeError::TooLarge);
@@ -144,7 +185,7 @@ impl Outbound {
         head.extend_from_slice(&fragments.to_be_bytes());
         // No atoms listed: other frames may leave between the writing of this and its leaving.
         head.push(0);
-        Body::listed(&mut head, None).send(Some(from), to, self.flags)?;
+        write(&mut Body::listed(&mut head, None), self.flags)?;
         finish(&mut head, 0, payload.min(FRAGMENT_SIZE))?;
         Ok(Cut { head, sequence, fragments })
     }

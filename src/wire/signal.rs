@@ -19,13 +19,14 @@ mod tests;
 
 pub(super) use decode::{Head, head, head_of_frame};
 pub use decode::{Payload, decode};
-pub(super) use encode::{Body, finish};
+pub(super) use encode::{Body, encode_head, finish};
 pub use encode::{encode, encode_send_head};
 
 use std::fmt;
 
-use super::{DecodeError, FragmentError};
+use super::{DecodeError, Flags, FragmentError};
 use crate::term::{Atom, Destination, Pid, Reference, Term};
+use crate::{atom, tuple};
 
 /// First byte of a frame that uses neither atom tables nor fragments.
 const PASS_THROUGH: u8 = 112;
@@ -163,6 +164,42 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// What stands behind the control tuple, which is all of the signal that may be large; `None` if
+    /// nothing does. Exit reasons do where [`Flags::EXIT_PAYLOAD`] is in force.
+    pub(crate) fn payload(&self, flags: Flags) -> Option<&Term> {
+        match self {
+            Self::Send { message, .. } => Some(message),
+            Self::SpawnRequest { args, .. } => Some(args),
+            Self::Exit2 { to: Target::Name(_) | Target::Alias(_), reason, .. } => Some(reason),
+            Self::Exit { reason, .. }
+            | Self::Exit2 { reason, .. }
+            | Self::MonitorExit { reason, .. } => {
+                flags.contains(Flags::EXIT_PAYLOAD).then_some(reason)
+            }
+            Self::Link { .. }
+            | Self::Unlink { .. }
+            | Self::UnlinkAck { .. }
+            | Self::GroupLeader { .. }
+            | Self::Monitor { .. }
+            | Self::Demonitor { .. }
+            | Self::SpawnReply { .. } => None,
+        }
+    }
+
+    /// Gives an end that is too large to be told the reason `{system_limit, too_large}`. `false` for any
+    /// other signal.
+    pub(crate) fn shorten(&mut self) -> bool {
+        match self {
+            Self::Exit { reason, .. }
+            | Self::Exit2 { reason, .. }
+            | Self::MonitorExit { reason, .. } => {
+                *reason = too_large();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The process it comes from. A `DOWN` of a name comes from who had it, which isn't told.
     pub fn sender(&self) -> Option<&Pid> {
         match self {
@@ -179,6 +216,11 @@ impl Signal {
             Self::MonitorExit { .. } | Self::GroupLeader { .. } | Self::SpawnReply { .. } => None,
         }
     }
+}
+
+/// What takes the place of a term that is too large to be sent: `{system_limit, too_large}`.
+pub(crate) fn too_large() -> Term {
+    tuple![atom!("system_limit"), atom!("too_large")]
 }
 
 /// Where a message goes on the node that gets it.

@@ -198,6 +198,11 @@ impl Credit {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// What they are held against.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
 }
 
 impl Drop for Credit {

@@ -84,7 +84,7 @@ impl Router {
         log::log!(level, "{}: down, {reason}", connection.peer());
         let noconnection = Term::from(atom!("noconnection"));
         for (reference, held) in self.monitors.connection_closed(connection.id()) {
-            self.deliver_down(reference, held, noconnection.clone());
+            self.deliver_down(reference, held, noconnection.clone(), None);
         }
         for (ours, other) in self.links.connection_closed(connection.id()) {
             self.exit_signal(&other, &ours, &noconnection, ExitKind::Link, None);

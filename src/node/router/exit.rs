@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Router;
+use super::{Router, Unsent};
 use crate::atom;
-use crate::node::connection::{ConnectionId, Credit};
+use crate::node::connection::{Connection, ConnectionId, Credit};
 use crate::node::process::Received;
 use crate::term::{Pid, Term};
 use crate::wire::signal::{Signal, Target};
@@ -59,9 +59,17 @@ impl Router {
         if let Some(connection) = self.connection(&other.node, over) {
             let exit =
                 Signal::Exit { from: ended.clone(), to: other.clone(), reason: reason.clone() };
-            let _ = self.push_signal(&connection, &exit);
+            self.push_end(&connection, exit);
         }
         None
+    }
+
+    /// Queues an exit signal, with another reason if its own can't be sent: who waits for it has nothing
+    /// else to wait for.
+    fn push_end(&self, connection: &Connection, mut exit: Signal) {
+        if self.push_signal(connection, &exit) == Err(Unsent::TooLarge) && exit.shorten() {
+            let _ = self.push_signal(connection, &exit);
+        }
     }
 
     pub(super) fn exit_signal(
@@ -112,7 +120,7 @@ impl Router {
                 to: Target::Pid(to.clone()),
                 reason: reason.clone(),
             };
-            let _ = self.push_signal(&connection, &exit);
+            self.push_end(&connection, exit);
         }
     }
 

@@ -18,7 +18,7 @@ impl Router {
     ) -> Result<(), DownReason> {
         let over = connection.id();
         if self.is_alive(&to) {
-            self.links.link(&to, &from, Some(over));
+            self.links.link_by_peer(&to, &from, over);
             if self.links.count(over) > self.limits.watches {
                 return Err(DownReason::TooManyWatches);
             }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Router;
+use super::{Router, Unsent};
 use crate::atom;
 use crate::node::aliases::AliasEnd;
-use crate::node::connection::{Connection, DownReason};
+use crate::node::connection::{Connection, Credit, DownReason};
 use crate::node::monitors::{Held, Watcher};
 use crate::node::process::{Monitored, Received};
 use crate::term::{Atom, Pid, Reference, Term};
@@ -122,7 +122,7 @@ impl Router {
 
     pub(super) fn monitor_failed(&self, reference: &Reference, reason: Atom) {
         if let Some(held) = self.monitors.release(reference) {
-            self.deliver_down(reference.clone(), held, reason.into());
+            self.deliver_down(reference.clone(), held, reason.into(), None);
         }
     }
 
@@ -158,22 +158,32 @@ impl Router {
         match over.and_then(|id| self.connection(&pid.node, id)) {
             Some(connection) => {
                 let reason = reason.clone();
-                let down = Signal::MonitorExit { from: target, to: pid, reference, reason };
-                let _ = self.pushed(connection.push_down_of(&watched, &down));
+                let mut down = Signal::MonitorExit { from: target, to: pid, reference, reason };
+                let push = |down: &Signal| self.pushed(connection.push_down_of(&watched, down));
+                if push(&down) == Err(Unsent::TooLarge) && down.shorten() {
+                    let _ = push(&down);
+                }
             }
             None if over.is_some() => {}
             None => {
                 if let Some(held) = self.monitors.release(&reference) {
-                    self.deliver_down(reference, held, reason.clone());
+                    self.deliver_down(reference, held, reason.clone(), None);
                 }
             }
         }
     }
 
-    pub(super) fn deliver_down(&self, reference: Reference, held: Held, reason: Term) {
+    pub(super) fn deliver_down(
+        &self,
+        reference: Reference,
+        held: Held,
+        reason: Term,
+        credit: Option<Credit>,
+    ) {
         if held.alias {
             self.aliases.remove(&reference);
         }
-        self.put(&held.owner, Received::Down { reference, object: held.object, reason }, None);
+        let down = Received::Down { reference, object: held.object, reason };
+        self.put(&held.owner, down, credit);
     }
 }

@@ -115,10 +115,11 @@ impl Router {
                 self.monitors.unwatch(&reference, Some(connection.id()));
             }
             Signal::MonitorExit { reference, reason, .. } => {
+                let credit = self.credit(connection, bytes)?;
                 // Or the connection could go and come back between the two, and the `Down` be late.
                 let _transition = self.transition();
                 if let Some(held) = self.monitors.release_over(&reference, connection.id()) {
-                    self.deliver_down(reference, held, reason);
+                    self.deliver_down(reference, held, reason, Some(credit));
                 }
             }
             Signal::Link { from, to } => {
@@ -129,7 +130,7 @@ impl Router {
                 self.linked_by_peer(connection, from, to)?;
             }
             Signal::Unlink { id, from, to } => {
-                self.links.remove(&to, &from, Some(connection.id()));
+                self.links.unlink_by_peer(&to, &from, connection.id());
                 // Always answered, a link or not: the peer keeps the pair until then.
                 let ack = Signal::UnlinkAck { id, from: to, to: from };
                 let _ = self.push_signal(connection, &ack);

@@ -56,7 +56,8 @@ pub(super) fn server(options: &TlsOptions) -> Result<ServerConfig> {
     // Connections last for weeks: nothing is gained by resuming, and each checks certificates anew.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.ignore_client_order = options.honor_cipher_order;
+    // Ours has a reason, unless it's the user's, see `provider`.
+    config.ignore_client_order = options.honor_cipher_order || options.ciphers.is_none();
     Ok(config)
 }
 
@@ -109,7 +110,10 @@ fn versions(side: Side, options: &TlsOptions) -> Result<Vec<&'static SupportedPr
     Ok(versions.iter().map(of).collect())
 }
 
-/// `ring`, with the cipher suites that were asked for.
+/// `ring`, with the cipher suites that were asked for, or all, those first that last.
+///
+/// In TLS 1.2 a key of AES-GCM is good for 2^24 records (of 16 KiB at most), and there is no new key
+/// without a new connection; `rustls` ends the connection then. One of `ChaCha20` knows no such end.
 fn provider(side: Side, options: &TlsOptions) -> Result<Arc<CryptoProvider>> {
     let mut provider = ring::default_provider();
     if let Some(names) = &options.ciphers {
@@ -120,6 +124,12 @@ fn provider(side: Side, options: &TlsOptions) -> Result<Arc<CryptoProvider>> {
             return Err(bad(side, "ciphers", what));
         }
         provider.cipher_suites = known;
+    } else {
+        // Stable: those of TLS 1.3, which changes its keys in time, stay as they are.
+        provider.cipher_suites.sort_by_key(|suite| match suite {
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit != u64::MAX,
+            SupportedCipherSuite::Tls13(_) => false,
+        });
     }
     Ok(Arc::new(provider))
 }
@@ -228,6 +238,24 @@ mod tests {
             assert_eq!(found(name).as_deref(), Some(iana), "{name}");
         }
         assert_eq!(found("DHE-RSA-AES256-SHA"), None);
+    }
+
+    #[test]
+    fn in_tls_1_2_the_suites_that_know_no_end_come_first() {
+        let provider = provider(Side::Client, &TlsOptions::new()).unwrap();
+        let names: Vec<_> = provider.cipher_suites.iter().map(iana_name).collect();
+        let first_of = |part: &str| names.iter().position(|name| name.contains(part)).unwrap();
+        assert!(names[0].starts_with("TLS_AES_256"), "{names:?}");
+        let last_endless = names.iter().rposition(|name| name.contains("_CHACHA20_")).unwrap();
+        assert!(names[last_endless].starts_with("TLS_ECDHE_"), "{names:?}");
+        assert!(last_endless < first_of("WITH_AES"), "{names:?}");
+        assert_eq!(names.len(), 9);
+
+        // Those the user names come as the user has them.
+        let options = TlsOptions::new()
+            .ciphers(["ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305"]);
+        let provider = super::provider(Side::Client, &options).unwrap();
+        assert!(iana_name(&provider.cipher_suites[0]).contains("AES_256"));
     }
 
     #[test]

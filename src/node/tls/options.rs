@@ -117,6 +117,10 @@ impl TlsOptions {
 
     /// The versions of TLS we take. Default: both; OTP 25 to 28 have only 1.2 by default.
     ///
+    /// 1.3 is used if the peer has it, and should be: in 1.2 no key is ever replaced. With a suite of
+    /// AES-GCM we may send 2^24 records with one, of 16 KiB at most, then the connection ends and comes back
+    /// like any that was lost; see [`ciphers`](Self::ciphers).
+    ///
     /// In TLS 1.2 a BEAM wants to renegotiate after 2^28 records it has sent. That is refused here,
     /// and the BEAM closes the connection: it comes back like any that was lost. TLS 1.3 has no such
     /// thing.
@@ -135,7 +139,8 @@ impl TlsOptions {
     }
 
     /// The cipher suites we take, by their names in OTP, IANA or OpenSSL. Default: all of `rustls`,
-    /// which are good.
+    /// which are good; in TLS 1.2 those with `CHACHA20_POLY1305` first, whoever dialled, since with them a
+    /// connection lasts however much is sent.
     #[must_use]
     pub fn ciphers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.ciphers = Some(names.into_iter().map(Into::into).collect());

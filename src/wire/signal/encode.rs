@@ -22,6 +22,26 @@ pub fn encode(signal: &Signal, flags: Flags, out: &mut Vec<u8>) -> Result<(), En
         .inspect_err(|_| out.truncate(start))
 }
 
+/// As [`encode_send_head`], for a signal that [has a payload](Signal::payload).
+///
+/// # Errors
+///
+/// [`EncodeError`]; `out` is then as it was.
+pub(in crate::wire) fn encode_head(
+    signal: &Signal,
+    payload_len: usize,
+    flags: Flags,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    let mut frame = Body::new(out);
+    frame
+        .begin()
+        .head(signal, flags)
+        .and_then(|()| finish(out, start, payload_len))
+        .inspect_err(|_| out.truncate(start))
+}
+
 /// Appends the part of a message's frame that differs from one receiver to the next: the length and
 /// the control tuple. A payload of `payload_len` bytes, made by [`codec::encode`] once for all, must
 /// follow.
@@ -93,11 +113,21 @@ impl<'a> Body<'a> {
         signal: &Signal,
         flags: Flags,
     ) -> Result<(), EncodeError> {
+        self.head(signal, flags)?;
+        match signal.payload(flags) {
+            Some(payload) => self.payload(payload),
+            None => Ok(()),
+        }
+    }
+
+    /// All but the payload, if there is one.
+    pub(in crate::wire) fn head(
+        &mut self,
+        signal: &Signal,
+        flags: Flags,
+    ) -> Result<(), EncodeError> {
         match signal {
-            Signal::Send { from, to, message } => {
-                self.send(from.as_ref(), to, flags)?;
-                self.payload(message)
-            }
+            Signal::Send { from, to, .. } => self.send(from.as_ref(), to, flags),
             Signal::Link { from, to } => {
                 self.control(op::LINK);
                 self.pids(from, to);
@@ -123,7 +153,7 @@ impl<'a> Body<'a> {
                 let ops = (op::PAYLOAD_EXIT2, op::EXIT2);
                 self.with_reason(ops, flags, reason, |frame| frame.pids(from, to))
             }
-            Signal::Exit2 { from, to, reason } => {
+            Signal::Exit2 { from, to, .. } => {
                 if !flags.contains(Flags::ALTACT_SIG) {
                     return Err(EncodeError::NotNegotiated { flag: "ALTACT_SIG" });
                 }
@@ -132,7 +162,7 @@ impl<'a> Body<'a> {
                 codec::put_integer((altact::EXIT | kind).cast_signed(), self.out);
                 self.pid(from);
                 self.target(to);
-                self.payload(reason)
+                Ok(())
             }
             Signal::GroupLeader { leader, to } => {
                 self.control(op::GROUP_LEADER);
@@ -157,7 +187,7 @@ impl<'a> Body<'a> {
                     frame.reference(reference);
                 })
             }
-            Signal::SpawnRequest { reference, from, group_leader, mfa, options, args } => {
+            Signal::SpawnRequest { reference, from, group_leader, mfa, options, .. } => {
                 self.control(op::SPAWN_REQUEST);
                 self.reference(reference);
                 self.pids(from, group_leader);
@@ -166,8 +196,7 @@ impl<'a> Body<'a> {
                 self.atom(module);
                 self.atom(function);
                 codec::put_integer((*arity).into(), self.out);
-                codec::bare(options, self.out)?;
-                self.payload(args)
+                codec::bare(options, self.out)
             }
             Signal::SpawnReply { reference, to, flags, result } => {
                 self.control(op::SPAWN_REPLY);
@@ -231,7 +260,7 @@ impl<'a> Body<'a> {
         if flags.contains(Flags::EXIT_PAYLOAD) {
             self.control(newer);
             fields(self);
-            self.payload(reason)
+            Ok(())
         } else {
             self.control(older);
             fields(self);
