@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Cli, Ended, free_port};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
+use super::{Cli, Ended};
+use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
 
 async fn questions(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;

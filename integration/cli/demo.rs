@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::{Cli, Ended, Lines, free_port};
-use crate::support::{Otp, SOON, wait_until};
+use super::{Cli, Ended, Lines};
+use crate::support::{Otp, SOON, free_port, wait_until};
 
 /// So long may the whole of it take.
 const LIMIT: Duration = Duration::from_secs(15);

@@ -6,8 +6,8 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::{Cli, Folder, free_port};
-use crate::support::{Epmd, ErlNode, Otp};
+use super::{Cli, Folder};
+use crate::support::{Epmd, ErlNode, Otp, free_port};
 use data_publisher::epmd::NodeKind;
 
 const COOKIE: &str = "s3cr3t-of-the-cluster";

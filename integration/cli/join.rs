@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Cli, Folder};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval, wait_until};
 
 /// How long a polite end may take.
 const POLITE: Duration = Duration::from_secs(2);
@@ -460,7 +460,7 @@ async fn options_do_what_they_say() -> Result<()> {
     let file = home.file("cookie", "cookie\n", 0o644)?;
     home.file(".erlang.cookie", "cookie", 0o400)?;
     let home = home.path().to_str().context("a path in UTF-8")?;
-    let port = super::free_port()?.to_string();
+    let port = free_port()?.to_string();
 
     let cases: [Case<'_>; 4] = [
         ("r1", &["--cookie", "cookie", "--hidden"], &[]),

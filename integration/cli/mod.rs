@@ -228,11 +228,6 @@ impl Ended {
     }
 }
 
-/// A TCP port nobody has.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// A folder of this test, empty; removed when dropped.
 struct Folder(PathBuf);
 

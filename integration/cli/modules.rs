@@ -3,9 +3,9 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{Cli, free_port};
+use super::Cli;
 use crate::publish::versions::beam_with_names;
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
 
 fn join<'a>(name: &'a str, peer: Option<&'a str>, module: &'a str, scope: &'a str) -> Vec<&'a str> {
     let mut all = vec!["join"];

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use super::{Cli, free_port};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_until};
+use super::Cli;
+use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_until};
 
 async fn ping_and_names(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;

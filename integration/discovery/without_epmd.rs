@@ -7,9 +7,9 @@ use data_publisher::node::ConnectError;
 use data_publisher::term::NodeName;
 
 use super::{config, talks, wait_nodes};
-use crate::cli::{Cli, free_port};
+use crate::cli::Cli;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
 
 on_each_release! {
     one_port_for_all_nodes_needs_no_epmd

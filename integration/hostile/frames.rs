@@ -12,6 +12,8 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use tokio::io::AsyncBufReadExt as _;
 
+use crate::support::free_port;
+
 use super::raw::Raw;
 use super::{COOKIE, Victim};
 
@@ -356,7 +358,7 @@ async fn a_message_in_the_name_of_another_node_s_scope_is_ignored() -> Result<()
 /// Also where the user reads it: on stdout as an event, on stderr without asking for a log.
 #[tokio::test]
 async fn the_binary_tells_why_it_closed() -> Result<()> {
-    let epmd_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let epmd_port = free_port()?;
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_data-publisher"))
         .args(["join", "--json", "--name", "victim@127.0.0.1", "--cookie", COOKIE])
         .env("ERL_EPMD_PORT", epmd_port.to_string())

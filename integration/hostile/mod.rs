@@ -19,7 +19,7 @@ use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig, Pg};
 
 use self::raw::Raw;
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, free_port, wait_until};
 
 const COOKIE: &str = "cookie";
 const VICTIM: &str = "victim@127.0.0.1";
@@ -46,7 +46,7 @@ impl Victim {
     }
 
     async fn with_limits(set: impl FnOnce(&mut Limits)) -> Result<Self> {
-        let epmd_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let epmd_port = free_port()?;
         let mut limits = Limits::default();
         set(&mut limits);
         let node = data_publisher::start(config(VICTIM, epmd_port, limits)?).await?;

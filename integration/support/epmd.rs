@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, UdpSocket},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
@@ -75,6 +76,15 @@ impl Drop for Epmd {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A TCP port nobody has, nor will have while this process runs.
+pub(crate) fn free_port() -> Result<u16> {
+    static CLAIMS: Mutex<Vec<Claim>> = Mutex::new(Vec::new());
+    let claim = Claim::new()?;
+    let port = claim.port;
+    CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    Ok(port)
 }
 
 /// A TCP port that is ours also while nothing listens on it, because we hold the UDP port of that number.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     certificates::{Certificates, Security},
-    epmd::Epmd,
+    epmd::{Epmd, free_port},
     node::ErlNode,
     otp::Otp,
 };
