@@ -109,13 +109,14 @@ async fn a_rust_server_ends_as_its_callers_expect(otp: Otp) -> Result<()> {
     let killed = start()?;
     pair.erl
         .eval(&format!(
-            "T = self(), L = spawn(fun() -> link({}), T ! linked, receive x -> ok end end), \
+            "T = self(), \
+             {{_, LM}} = spawn_monitor(fun() -> link({}), T ! linked, receive x -> ok end end), \
              receive linked -> ok end",
             erlang_pid(&killed)
         ))
         .await?;
     let kill = format!(
-        "LM = monitor(process, L), exit({}, kill), receive {{'DOWN', LM, _, _, W4}} -> W4 end",
+        "exit({}, kill), receive {{'DOWN', LM, _, _, W4}} -> W4 end",
         erlang_pid(&killed)
     );
     pair.assert_each(&[(&kill, "killed")]).await?;

@@ -398,3 +398,22 @@ async fn the_binary_tells_why_it_closed() -> Result<()> {
     );
     Ok(())
 }
+
+/// What a peer writes to a socket that is gone resets the connection, and what it hasn't read is lost.
+#[tokio::test]
+async fn a_node_that_stops_listens_until_its_peers_have_closed() -> Result<()> {
+    let victim = Victim::start().await?;
+    let mut peer = victim.attacker("x@127.0.0.1").await?;
+    let started = Instant::now();
+    let stopping = tokio::spawn(victim.node.clone().stop());
+
+    peer.wait_closed().await?;
+    for _ in 0..3 {
+        peer.write(&[0; 4]).await?;
+    }
+    drop(peer);
+
+    stopping.await?;
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    Ok(())
+}

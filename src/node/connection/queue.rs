@@ -323,6 +323,10 @@ impl Queue {
         self.work.notify_one();
     }
 
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.state().finishing
+    }
+
     /// Bytes the socket hasn't accepted yet.
     pub(crate) fn bytes(&self) -> usize {
         self.state().bytes

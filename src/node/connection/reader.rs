@@ -40,6 +40,7 @@ async fn read(
     let mut filling = None;
     loop {
         match socket.read_buf(deframer.buffer()).await {
+            Ok(0) if connection.queue().is_finishing() => return DownReason::Stopped,
             Ok(0) => return DownReason::ConnectionClosed,
             Ok(_) => connection.hear(),
             Err(error) => {

@@ -65,7 +65,7 @@ impl Writer<'_> {
                 work = self.connection.queue().work() => match work {
                     Work::Write(batch) => self.write(batch, true).await,
                     Work::Failed(reason) => return reason,
-                    Work::Finished => return DownReason::Stopped,
+                    Work::Finished => return self.part().await,
                 },
                 () = sleep_until(next_check) => Ok(()),
             };
@@ -135,6 +135,18 @@ impl Writer<'_> {
             self.write(vec![Bytes::from_static(TICK)], false).await?;
         }
         Ok(())
+    }
+
+    /// Closes our side and waits until the peer has closed its own. A socket that is closed at once
+    /// resets the connection when the peer writes meanwhile, and the peer then never reads what it
+    /// hasn't read yet.
+    async fn part(&mut self) -> DownReason {
+        let parted = async {
+            let _ = self.socket.shutdown().await;
+            self.connection.cancel.cancelled().await;
+        };
+        let _ = timeout(LAST_WORDS, parted).await;
+        DownReason::Stopped
     }
 
     fn judge(&mut self) -> Result<Verdict, DownReason> {
