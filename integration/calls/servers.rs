@@ -106,18 +106,12 @@ async fn a_rust_server_ends_as_its_callers_expect(otp: Otp) -> Result<()> {
         start()?;
         pair.assert_each(&[(expression, value)]).await?;
     }
-    let killed = start()?;
-    pair.erl
-        .eval(&format!(
-            "T = self(), \
-             {{_, LM}} = spawn_monitor(fun() -> link({}), T ! linked, receive x -> ok end end), \
-             receive linked -> ok end",
-            erlang_pid(&killed)
-        ))
-        .await?;
+    let killed = erlang_pid(&start()?);
     let kill = format!(
-        "exit({}, kill), receive {{'DOWN', LM, _, _, W4}} -> W4 end",
-        erlang_pid(&killed)
+        "T = self(), \
+         {{_, L}} = spawn_monitor(fun() -> link({killed}), T ! linked, receive x -> ok end end), \
+         receive linked -> ok end, exit({killed}, kill), \
+         receive {{'DOWN', L, _, _, W4}} -> W4 end"
     );
     pair.assert_each(&[(&kill, "killed")]).await?;
     // The node is as well as ever.
