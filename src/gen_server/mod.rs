@@ -19,9 +19,8 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::node::router::{Router, Unsent};
-use crate::node::{Monitored, Node, Process, Received, SendError};
+use crate::node::{Monitored, Node, Process, Received, SendError, too_large};
 use crate::term::{Atom, Destination, NodeName, Pid, Reference, Term};
-use crate::wire::signal::too_large;
 use crate::{atom, tuple};
 
 pub use server::{Caller, Context, GenServer, Next, Reply, start, start_registered};

@@ -38,6 +38,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use crate::wire::signal::too_large;
 pub use config::{Limits, NodeConfig, Visibility};
 pub(crate) use connection::bad_frame;
 pub(crate) use connection::handshake;
