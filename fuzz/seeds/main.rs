@@ -104,7 +104,7 @@ impl Corpus {
             if frame.is_empty() {
                 continue;
             }
-            let Some((read, _)) = inbound.frame(&frame).context("a frame of a real node")? else {
+            let Some((read, _)) = inbound.frame(frame).context("a frame of a real node")? else {
                 continue;
             };
             if let Signal::Send { message, .. } = &read {

@@ -32,7 +32,7 @@ pub(super) fn run(input: &[u8]) {
     while let Ok(Some(frame)) = deframer.next_frame() {
         // This one never sees two messages in a row that begin alike.
         simple.frame(&link).expect("a link");
-        let seen = match apart.incoming(&frame) {
+        let seen = match apart.incoming(frame) {
             Ok(Some(Incoming::Message(message))) => {
                 messages.push(&message.payload, message.alike);
                 let decoded = message.payload.decode();
@@ -46,8 +46,8 @@ pub(super) fn run(input: &[u8]) {
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
-        assert_eq!(without_size(whole.frame(&frame)), seen, "decoded at once or later");
-        assert_eq!(without_size(simple.frame(&frame)), seen, "remembered or read in full");
+        assert_eq!(without_size(whole.frame(frame)), seen, "decoded at once or later");
+        assert_eq!(without_size(simple.frame(frame)), seen, "remembered or read in full");
         if seen.is_err_and(|error| !matches!(error, SignalError::Payload { .. })) {
             break;
         }

@@ -647,7 +647,7 @@ mod tests {
                 queue.written(bytes.len());
             }
             while let Some(frame) = deframer.next_frame().unwrap() {
-                if let Some((signal, _)) = inbound.frame(&frame).unwrap() {
+                if let Some((signal, _)) = inbound.frame(frame).unwrap() {
                     signals.push(signal);
                 }
             }
@@ -787,7 +787,7 @@ mod tests {
                 deframer.buffer().extend_from_slice(&bytes);
             }
             while let Some(frame) = deframer.next_frame().unwrap() {
-                if let Some((signal, _)) = inbound.frame(&frame).unwrap() {
+                if let Some((signal, _)) = inbound.frame(frame).unwrap() {
                     all.push(signal);
                 }
             }

@@ -57,7 +57,7 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            let handled = match inbound.incoming(&frame) {
+            let handled = match inbound.incoming(frame) {
                 Ok(Some(Incoming::Message(message))) => {
                     router.receive_message(connection, &message, &mut filling)
                 }
