@@ -120,12 +120,13 @@ impl AtomsOut {
         u8::try_from(at).ok()
     }
 
-    /// Appends the list. From now on the peer has its atoms in their slots.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    /// Appends the list; whether an atom in it is new. From now on the peer has its atoms in their slots.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> bool {
         out.push(self.list.len() as u8);
         if self.list.is_empty() {
-            return;
+            return false;
         }
+        let mut any_new = false;
         let halves = |listed: &Listed| if listed.new { NEW } else { 0 } | (listed.slot >> 8) as u8;
         let start = out.len();
         out.resize(start + self.list.len() / 2 + 1, 0);
@@ -140,8 +141,10 @@ impl AtomsOut {
                 out.push(listed.atom.as_str().len() as u8);
                 out.extend_from_slice(listed.atom.as_str().as_bytes());
                 self.slots.insert(listed.slot, listed.atom);
+                any_new = true;
             }
         }
+        any_new
     }
 }
 

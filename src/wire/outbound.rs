@@ -26,7 +26,24 @@ pub struct Outbound {
     atoms: AtomsOut,
     /// What stands behind the list of atoms, while it's not known which those are.
     body: Vec<u8>,
+    /// The message before.
+    last: Last,
     sequences: u64,
+}
+
+/// How a message's frame began, and between whom it was: the next one between them begins alike, as
+/// long as no new atom comes into the peer's slots.
+#[derive(Debug, Default)]
+struct Last {
+    start: Vec<u8>,
+    between: Option<(Pid, Target)>,
+}
+
+impl Last {
+    fn is(&self, from: &Pid, to: &Target) -> bool {
+        !self.start.is_empty()
+            && (self.between.as_ref()).is_some_and(|last| last.0 == *from && last.1 == *to)
+    }
 }
 
 /// In which order a frame leaves, compared to those written before and after it.
@@ -50,7 +67,13 @@ pub(crate) struct Cut {
 impl Outbound {
     /// For a connection on which these flags are in force.
     pub fn new(flags: Flags) -> Self {
-        Self { flags, atoms: AtomsOut::default(), body: Vec::new(), sequences: 0 }
+        Self {
+            flags,
+            atoms: AtomsOut::default(),
+            body: Vec::new(),
+            last: Last::default(),
+            sequences: 0,
+        }
     }
 
     /// Whether frames begin with a list of atoms.
@@ -88,7 +111,7 @@ impl Outbound {
             return encode(signal, self.flags, out);
         }
         let flags = self.flags;
-        self.listed(order, 0, out, |body| body.signal(signal, flags))
+        self.listed(order, 0, out, |body| body.signal(signal, flags)).map(drop)
     }
 
     /// Appends the frame of a signal that has a payload up to that, of so many bytes, which must follow.
@@ -107,7 +130,7 @@ impl Outbound {
             return super::signal::encode_head(signal, payload, self.flags, out);
         }
         let flags = self.flags;
-        self.listed(order, payload, out, |body| body.head(signal, flags))
+        self.listed(order, payload, out, |body| body.head(signal, flags)).map(drop)
     }
 
     /// Appends the frame of a message up to its payload, of so many bytes, which must follow.
@@ -126,17 +149,29 @@ impl Outbound {
         if !self.has_lists() {
             return super::signal::encode_send_head(from, to, payload, self.flags, out);
         }
+        let start = out.len();
+        if order == Order::Kept && self.last.is(from, to) {
+            out.extend_from_slice(&self.last.start);
+            return finish(out, start, payload).inspect_err(|_| out.truncate(start));
+        }
         let flags = self.flags;
-        self.listed(order, payload, out, |body| body.send(Some(from), to, flags))
+        let any_new = self.listed(order, payload, out, |body| body.send(Some(from), to, flags))?;
+        if order == Order::Kept && !any_new {
+            self.last.start.clear();
+            self.last.start.extend_from_slice(out.get(start..).unwrap_or_default());
+            self.last.between = Some((from.clone(), to.clone()));
+        }
+        Ok(())
     }
 
+    /// Whether the peer gets a new atom with it.
     fn listed(
         &mut self,
         order: Order,
         more: usize,
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Body<'_>) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<bool, EncodeError> {
         self.body.clear();
         self.atoms.begin();
         let cached = order == Order::Kept && self.flags.contains(Flags::DIST_HDR_ATOM_CACHE);
@@ -146,9 +181,13 @@ impl Outbound {
         }
         let start = out.len();
         out.extend_from_slice(&[0, 0, 0, 0, VERSION, WITH_ATOMS]);
-        self.atoms.finish(out);
+        let any_new = self.atoms.finish(out);
+        if any_new {
+            self.last.start.clear();
+        }
         out.append(&mut self.body);
-        finish(out, start, more)
+        finish(out, start, more)?;
+        Ok(any_new)
     }
 
     /// Begins a message in fragments.
