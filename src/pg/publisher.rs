@@ -10,11 +10,12 @@
 //!
 //! Source: `pg`, OTP 29.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::legacy;
-use super::members::{Groups, Members, Origin};
+use super::members::{Groups, Hashed, Members, Name, Origin, Secret};
 use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
 use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
@@ -110,7 +111,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct View {
     members: Members,
-    watched: HashMap<Pid, Watched>,
+    watched: HashMap<Pid, Watched, Secret>,
 }
 
 impl View {
@@ -132,7 +133,7 @@ impl Drop for View {
 struct Watched {
     monitor: MonitorId,
     /// How often it's in each group.
-    groups: HashMap<Term, usize>,
+    groups: HashMap<Name, usize, Hashed>,
 }
 
 impl DataPublisher for PgPublisher {
@@ -351,9 +352,10 @@ impl DataPublisher for PgPublisher {
     ) -> Option<Vec<Change>> {
         let watched = view.watched.get(pid).filter(|watched| watched.monitor == monitor)?;
         let mut groups: Vec<_> = watched.groups.iter().collect();
-        groups.sort_by_key(|(group, _)| *group);
-        let leave =
-            |(group, count): (&Term, &usize)| Change::leave(group, vec![pid.clone(); *count]);
+        groups.sort_by_key(|(group, _)| group.term());
+        let leave = |(group, count): (&Name, &usize)| {
+            Change::leave(group.term(), vec![pid.clone(); *count])
+        };
         Some(groups.into_iter().map(leave).collect())
     }
 
@@ -374,17 +376,18 @@ impl View {
                 monitor: effects.monitor(pid),
                 groups: HashMap::default(),
             });
-            *watched.groups.entry(group.clone()).or_default() += 1;
+            *watched.groups.entry(Name::of(group)).or_default() += 1;
         }
     }
 
     fn unwatch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
         for pid in pids {
             let Some(watched) = self.watched.get_mut(pid) else { continue };
-            if let Some(count) = watched.groups.get_mut(group) {
+            let group = Name::of(group);
+            if let Some(count) = watched.groups.get_mut(&group) {
                 *count -= 1;
                 if *count == 0 {
-                    watched.groups.remove(group);
+                    watched.groups.remove(&group);
                 }
             }
             if watched.groups.is_empty() {

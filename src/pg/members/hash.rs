@@ -17,7 +17,7 @@ use hashbrown::HashTable;
 
 /// The hash with this process's secret in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Secret;
+pub(in crate::pg) struct Secret;
 
 impl BuildHasher for Secret {
     type Hasher = FoldHasher<'static>;

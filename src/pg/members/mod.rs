@@ -13,11 +13,14 @@
 mod bag;
 mod groups;
 mod hash;
+mod name;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use bag::Bag;
 pub use groups::Groups;
+pub(super) use hash::Secret;
+pub(super) use name::{Hashed, Name};
 pub use view::Members;
 pub(super) use view::Origin;

@@ -313,3 +313,48 @@ fn a_reader_beside_the_writer_sees_a_small_group_as_it_is_between_changes() {
 fn a_reader_beside_the_writer_sees_a_large_group_as_it_is_between_changes() {
     read_beside_a_writer(60);
 }
+
+/// The table grows and shrinks meanwhile, and each change of a group takes its entry out and puts another in.
+#[test]
+fn a_group_that_is_there_is_found_and_listed_whatever_else_happens() {
+    const STAY: i64 = 100;
+    let members = Members::default();
+    let name = |number: i64| crate::tuple![atom!("g"), number];
+    let join = |number, id| members.change(Origin::Remote, &name(number), &[pid(id)], &[]);
+    let leave = |number, id| members.change(Origin::Remote, &name(number), &[], &[pid(id)]);
+    (0..STAY).for_each(|number| join(number, 1));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let readers = [0, 1].map(|_| {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for number in 0..STAY {
+                        let found = members.get_members(&name(number)).len();
+                        assert!((1..=2).contains(&found), "{found} members of {number}");
+                    }
+                }
+            })
+        });
+        let lister = threads.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let listed = members.which_groups();
+                assert!(listed.windows(2).all(|two| two[0] < two[1]), "listed twice");
+                for number in 0..STAY {
+                    assert!(listed.binary_search(&name(number)).is_ok(), "{number} isn't listed");
+                }
+            }
+        });
+        for round in 0..20 {
+            let others = || STAY..STAY + 300 * (round + 1);
+            for other in others() {
+                join(other, 1);
+                join(other % STAY, 2);
+                leave(other % STAY, 2);
+            }
+            others().for_each(|other| leave(other, 1));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(readers.into_iter().all(|reader| reader.join().is_ok()));
+        assert!(lister.join().is_ok());
+    });
+}

@@ -1,18 +1,20 @@
 //! What readers see of a scope.
 //!
-//! The scope writes, everybody reads, and no reader ever waits for the scope, with one exception: who
-//! asks first for the members of a large group after a change makes the list, and for that takes the
-//! group's lock, which the scope holds for a change of that group.
+//! The scope writes, everybody reads, and who asks for members never waits for the scope, with two
+//! exceptions, of a microsecond each: who asks first for the members of a large group after a change makes
+//! the list, and for that takes the group's lock, which the scope holds for a change of that group; and who
+//! finds nobody looks again with a lock on a 32nd of a handful of groups.
 //!
 //! A small group is an immutable list: a change makes a new one. A large one, of more than [`FEW`]
 //! members, is a bag that changes in place, and a list made of it when somebody asks.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use papaya::ResizeMode;
+use scc::HashIndex;
+use scc::hash_index::Entry;
 
 use super::bag::{Bag, same};
-use super::hash::Secret;
+use super::name::{Hashed, Name, Sought};
 use crate::term::{Pid, Term};
 
 /// Most members of a group that is only a list: above, making it anew costs more than a bag does.
@@ -22,27 +24,10 @@ const FEW: usize = 16;
 ///
 /// A read crosses no task and waits for none. The list it gives is shared; it doesn't change.
 ///
-/// A group costs 56 bytes, 10 to 20 in the table, the list of its members (16 bytes and 24 for each)
-/// and its name. The table keeps its size when groups end.
+/// A group costs 64 bytes in a table that is half full or more, the list of its members (16 bytes and 24
+/// for each) and its name.
 #[derive(Clone, Debug, Default)]
-pub struct Members(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    groups: papaya::HashMap<Term, Group, Secret>,
-    /// Held while something changes; readers don't care. There's one writer, the scope, unless the
-    /// same publisher was given to two.
-    writing: Mutex<()>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        // No change pays for all of a table that grows.
-        let resize_mode = ResizeMode::Incremental(64);
-        let groups = papaya::HashMap::builder().hasher(Secret).resize_mode(resize_mode).build();
-        Self { groups, writing: Mutex::default() }
-    }
-}
+pub struct Members(Arc<HashIndex<Name, Group, Hashed>>);
 
 /// Whose members a change concerns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,21 +39,21 @@ pub(in crate::pg) enum Origin {
 impl Members {
     /// All members of a group, each as often as it joined, in no order. As `pg:get_members/2`.
     pub fn get_members(&self, group: &Term) -> Arc<[Pid]> {
-        self.0.groups.pin().get(group).map(Group::all).unwrap_or_default()
+        self.read(group, Group::all).unwrap_or_default()
     }
 
     /// The members on this node. As `pg:get_local_members/2`.
     pub fn get_local_members(&self, group: &Term) -> Arc<[Pid]> {
-        self.0.groups.pin().get(group).map(Group::local).unwrap_or_default()
+        self.read(group, Group::local).unwrap_or_default()
     }
 
     /// How often a process of this node is in a group.
     pub fn local_count(&self, group: &Term, pid: &Pid) -> usize {
-        match self.0.groups.pin().get(group) {
-            None => 0,
-            Some(Group::Large(large)) => large.bags().local.count(pid),
-            Some(small) => small.local().iter().filter(|known| same(known, pid)).count(),
-        }
+        let count = |group: &Group| match group {
+            Group::Large(large) => large.bags().local.count(pid),
+            small => small.local().iter().filter(|known| same(known, pid)).count(),
+        };
+        self.read(group, count).unwrap_or_default()
     }
 
     /// All groups that have members, in term order. As `pg:which_groups/1`.
@@ -89,12 +74,16 @@ impl Members {
 
     /// All groups with all members, in term order.
     pub fn all(&self) -> Vec<(Term, Arc<[Pid]>)> {
-        let groups = self.0.groups.pin();
-        let mut all: Vec<_> =
-            groups.iter().map(|(name, group)| (name.clone(), group.all())).collect();
+        let mut all = Vec::new();
+        self.0.iter_sync(|name, group| {
+            all.push((name.term().clone(), group.all()));
+            true
+        });
         // A large group may have lost its last member while it was listed.
         all.retain(|(_, pids)| !pids.is_empty());
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // While the table grows one may be seen twice.
+        all.dedup_by(|(a, _), (b, _)| a == b);
         all
     }
 
@@ -103,73 +92,73 @@ impl Members {
         if pids.is_empty() {
             return;
         }
-        let _writing = self.0.write();
-        let new = || Group::of(origin, pids.clone());
-        let groups = self.0.groups.pin();
-        if let Err(known) = groups.try_insert_with(name.clone(), new) {
-            store(&groups, name, known.change(origin, pids, &[]));
+        match self.0.entry_sync(Name::of(name)) {
+            Entry::Vacant(entry) => {
+                entry.insert_entry(Group::of(origin, pids.clone()));
+            }
+            Entry::Occupied(entry) => store(entry, |group| group.change(origin, pids, &[])),
         }
     }
 
     /// Members leave and join; whoever leaves is there.
     pub(in crate::pg) fn change(&self, origin: Origin, name: &Term, add: &[Pid], remove: &[Pid]) {
-        let _writing = self.0.write();
-        let groups = self.0.groups.pin();
-        match groups.get(name) {
-            Some(group) => store(&groups, name, group.change(origin, add, remove)),
-            None if add.is_empty() => {}
-            None => {
-                groups.insert(name.clone(), Group::of(origin, add.into()));
+        match self.0.entry_sync(Name::of(name)) {
+            Entry::Vacant(entry) if !add.is_empty() => {
+                entry.insert_entry(Group::of(origin, add.into()));
             }
+            Entry::Vacant(_) => {}
+            Entry::Occupied(entry) => store(entry, |group| group.change(origin, add, remove)),
         }
     }
 
     pub(in crate::pg) fn clear(&self) {
-        let _writing = self.0.write();
-        self.0.groups.pin().clear();
+        self.0.clear_sync();
+    }
+
+    /// Reads a group. In the instant in which it changes it may seem to be nowhere: then it's looked for
+    /// with the lock that a change takes.
+    fn read<R>(&self, group: &Term, read: impl Fn(&Group) -> R) -> Option<R> {
+        let sought = Sought::of(group);
+        let found = self.0.peek_with(&sought, |_, group| read(group));
+        found.or_else(|| self.0.read_sync(&sought, |_, group| read(group)))
     }
 
     fn groups_where(&self, wanted: impl Fn(&Group) -> bool) -> Vec<Term> {
-        let groups = self.0.groups.pin();
-        let wanted = groups.iter().filter(|(_, group)| wanted(group));
-        let mut names: Vec<_> = wanted.map(|(name, _)| name.clone()).collect();
+        let mut names = Vec::new();
+        self.0.iter_sync(|name, group| {
+            if wanted(group) {
+                names.push(name.term().clone());
+            }
+            true
+        });
         names.sort();
+        // While the table grows one may be seen twice.
+        names.dedup();
         names
     }
 }
 
-impl Shared {
-    fn write(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+type Occupied<'a> = scc::hash_index::OccupiedEntry<'a, Name, Group, Hashed>;
 
-/// The table while nothing taken from it is freed.
-type Pinned<'a> = papaya::HashMapRef<'a, Term, Group, Secret, papaya::LocalGuard<'a>>;
-
-fn store(groups: &Pinned<'_>, name: &Term, changed: Changed) {
-    match changed {
+fn store(mut entry: Occupied<'_>, change: impl FnOnce(&Group) -> Changed) {
+    match change(entry.get()) {
         Changed::InPlace => {}
-        Changed::Into(group) => {
-            groups.insert(name.clone(), group);
-        }
-        Changed::Ended => {
-            groups.remove(name);
-        }
+        Changed::Into(group) => entry.update(group),
+        Changed::Ended => entry.remove_entry(),
     }
 }
 
 /// A group as readers find it. It never changes, except for what is behind a large one's lock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Group {
     /// All its members are on other nodes.
     Elsewhere(Arc<[Pid]>),
     /// All are on this one.
     Here(Arc<[Pid]>),
     /// Some here, some elsewhere.
-    Both(Box<Both>),
+    Both(Arc<Both>),
     /// More than [`FEW`], and it has changed.
-    Large(Box<Large>),
+    Large(Arc<Large>),
 }
 
 #[derive(Debug)]
@@ -219,7 +208,7 @@ impl Group {
         if all.len() + add.len() > FEW {
             let large = Large::new(Bags { all: all.into(), local: self.local().into() });
             return match large.change(origin, add, remove) {
-                Changed::InPlace => Changed::Into(Self::Large(Box::new(large))),
+                Changed::InPlace => Changed::Into(Self::Large(Arc::new(large))),
                 other => other,
             };
         }
@@ -239,7 +228,7 @@ impl Group {
         } else if local.len() == all.len() {
             Self::Here(local)
         } else {
-            Self::Both(Box::new(Both { all, local }))
+            Self::Both(Arc::new(Both { all, local }))
         })
     }
 }
@@ -326,7 +315,7 @@ impl Large {
             return Group::of_lists(bags.all.list(), bags.local.list());
         }
         if self.all.get().is_some() || self.local.get().is_some() {
-            return Changed::Into(Group::Large(Box::new(Self::unlisted(self.bags.clone()))));
+            return Changed::Into(Group::Large(Arc::new(Self::unlisted(self.bags.clone()))));
         }
         Changed::InPlace
     }
