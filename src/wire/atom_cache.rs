@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::codec::{DecodeError, Reader};
-use crate::term::{Atom, NodeName};
+use crate::term::Atom;
 
 /// Slots of a direction.
 const SLOTS: u16 = 2048;
@@ -66,8 +66,7 @@ impl AtomsIn {
             let slot = u16::from(half & 7) << 8 | u16::from(reader.u8()?);
             if half & NEW != 0 {
                 let len = if long { reader.u16()?.into() } else { reader.u8()?.into() };
-                let atom = reader.atom_text(len)?;
-                let new = AtomIn { is_node: NodeName::is_name(&atom), atom };
+                let new = reader.atom_text(len)?;
                 self.0.insert(slot, new.clone());
                 table.push(new);
                 any_new = true;

@@ -32,6 +32,7 @@ pub mod frame;
 pub mod inbound;
 pub mod messages;
 pub mod outbound;
+mod recent;
 pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,16 +4,18 @@
 //! map, fun or record not yet complete a [`Frame`] says where on that stack its part begins and how
 //! many values it still waits for.
 
+use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress, Status};
 use num_bigint::{BigInt, Sign};
+use smallvec::SmallVec;
 
 use super::{VERSION, tag};
 use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Pieces, Port, Record, Reference, Term};
 use crate::wire::atom_cache::AtomIn;
-use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE};
+use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE, recent};
 
 /// Reads one term that fills all the bytes, led by 131.
 ///
@@ -176,11 +178,12 @@ impl<'a> Reader<'a> {
             Step::Value(term) => return Ok(term),
             Step::Open(frame) => frame,
         };
-        let mut values = Vec::with_capacity(self.rest.len().min(16));
-        let mut outer: Vec<Frame> = Vec::new();
+        let mut values = Values::take();
+        let values = &mut values.0;
+        let mut outer: SmallVec<[Frame; INLINE]> = SmallVec::new();
         loop {
             match self.step(values.len())? {
-                Step::Value(term) => self.push(&mut values, term),
+                Step::Value(term) => self.push(values, term),
                 Step::Open(inner) => {
                     outer.push(mem::replace(&mut frame, inner));
                     if outer.len() >= MAX_DEPTH {
@@ -191,12 +194,12 @@ impl<'a> Reader<'a> {
             }
             frame.waiting -= 1;
             while frame.waiting == 0 {
-                match self.close(frame, &mut values)? {
+                match self.close(frame, values)? {
                     Step::Open(longer) => frame = longer,
                     Step::Value(term) => {
                         let Some(around) = outer.pop() else { return Ok(term) };
                         frame = around;
-                        self.push(&mut values, term);
+                        self.push(values, term);
                         frame.waiting -= 1;
                     }
                 }
@@ -520,8 +523,14 @@ impl<'a> Reader<'a> {
             self.rest = rest;
             return Ok(NodeName::of_name(listed.atom.clone()));
         }
-        let name: NodeName =
-            self.atom()?.try_into().map_err(|_| self.bad("an atom that is no node name"))?;
+        let name = if let [tag::SMALL_ATOM_UTF8, len, rest @ ..] = bytes {
+            self.rest = rest;
+            let AtomIn { atom, is_node } = self.atom_text(usize::from(*len))?;
+            is_node.then(|| NodeName::of_name(atom))
+        } else {
+            self.atom()?.try_into().ok()
+        };
+        let name = name.ok_or_else(|| self.bad("an atom that is no node name"))?;
         let used = bytes.len() - self.rest.len();
         self.node = bytes.get(..used).map(|encoded| (encoded, name.clone()));
         Ok(name)
@@ -533,7 +542,7 @@ impl<'a> Reader<'a> {
             _ => self.u16()?.into(),
         };
         if matches!(tag, tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8) {
-            return self.atom_text(len);
+            return Ok(self.atom_text(len)?.atom);
         }
         // Latin-1: each byte is the character of that number.
         let text: String = self.take(len)?.iter().map(|&byte| char::from(byte)).collect();
@@ -541,9 +550,8 @@ impl<'a> Reader<'a> {
     }
 
     /// An atom of so many bytes.
-    pub(in crate::wire) fn atom_text(&mut self, len: usize) -> Result<Atom, DecodeError> {
-        let text = str::from_utf8(self.take(len)?).map_err(|_| self.bad("an atom not in UTF-8"))?;
-        Atom::new(text).map_err(|_| self.bad("an atom of more than 255 characters"))
+    pub(in crate::wire) fn atom_text(&mut self, len: usize) -> Result<AtomIn, DecodeError> {
+        recent::atom(self.take(len)?).map_err(|what| self.bad(what))
     }
 
     /// `82 Index:8`, the 82 being read.
@@ -613,6 +621,7 @@ impl<'a> Reader<'a> {
         if inner.is_empty() { Ok(term) } else { Err(bad("holds more than one term")) }
     }
 
+    #[inline]
     fn push(&self, values: &mut Vec<Term>, term: Term) {
         if values.len() == values.capacity() {
             // Doubles, but never beyond one value for each byte left: memory stays below what the
@@ -714,6 +723,35 @@ impl Pieces for Reader<'_> {
     fn term(&mut self) -> Option<Term> {
         Reader::term(self).ok()
     }
+}
+
+/// Most messages nest no deeper, and then the open terms around the present one need no memory.
+const INLINE: usize = 8;
+
+/// The stack of values, taken from the thread's for the time of one term.
+struct Values(Vec<Term>);
+
+impl Values {
+    /// Most values whose memory is kept for the next term: 32 KiB.
+    const KEPT: usize = 1024;
+
+    fn take() -> Self {
+        Self(VALUES.try_with(Cell::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        if self.0.capacity() <= Self::KEPT {
+            self.0.clear();
+            let values = mem::take(&mut self.0);
+            let _ = VALUES.try_with(|kept| kept.set(values));
+        }
+    }
+}
+
+thread_local! {
+    static VALUES: Cell<Vec<Term>> = const { Cell::new(Vec::new()) };
 }
 
 enum Step {

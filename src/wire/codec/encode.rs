@@ -4,6 +4,7 @@
 use std::slice;
 
 use num_bigint::{BigInt, Sign};
+use smallvec::SmallVec;
 
 use super::{VERSION, tag};
 use crate::term::{Atom, Fun, Map, NodeName, Pid, Port, Record, Reference, Term};
@@ -46,20 +47,23 @@ pub(in crate::wire) fn bare(term: &Term, out: &mut Vec<u8>) -> Result<(), Encode
 /// As [`bare`], of at most `most` bytes.
 pub(super) fn within(most: usize, term: &Term, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let most = out.len().saturating_add(most);
-    let mut writer = Writer { out, most, todo: Vec::new() };
+    let mut writer = Writer { out, most, todo: SmallVec::new() };
     writer.term(term)?;
     while let Some(todo) = writer.todo.last_mut() {
         let next = match todo {
-            Todo::Terms(terms) => terms.next(),
+            Todo::Terms(terms) => put_small(terms, writer.out),
+            Todo::List(terms) => {
+                let next = put_small(terms, writer.out);
+                if next.is_none() {
+                    writer.out.push(tag::NIL);
+                }
+                next
+            }
             Todo::Pairs(pairs) => pairs.next().map(|(key, value)| {
                 writer.todo.push(Todo::Terms(slice::from_ref(value).iter()));
                 key
             }),
             Todo::Fields(fields) => fields.next().map(|(_, value)| value),
-            Todo::Nil => {
-                writer.out.push(tag::NIL);
-                None
-            }
             Todo::SizeOfFun { at } => {
                 let size = writer.out.len() - *at;
                 if let Some(place) = writer.out.get_mut(*at..).and_then(<[u8]>::first_chunk_mut) {
@@ -78,20 +82,37 @@ pub(super) fn within(most: usize, term: &Term, out: &mut Vec<u8>) -> Result<(), 
     writer.check(0)
 }
 
+/// Writes the next terms as long as they have no parts, and gives the first that has, if one does.
+fn put_small<'a>(terms: &mut slice::Iter<'a, Term>, out: &mut Vec<u8>) -> Option<&'a Term> {
+    terms.find(|term| {
+        match term {
+            Term::Integer(value) => put_integer(*value, out),
+            Term::Atom(atom) => put_atom(atom, out),
+            Term::Pid(pid) => put_pid(pid, out),
+            Term::List(list) if list.is_empty() => out.push(tag::NIL),
+            _ => return true,
+        }
+        false
+    })
+}
+
+/// Most messages nest no deeper, and then the list of what is left to write needs no memory.
+const INLINE: usize = 8;
+
 struct Writer<'a, 'out> {
     out: &'out mut Vec<u8>,
     /// Where `out` may end at most.
     most: usize,
     /// What is left to write, the next last.
-    todo: Vec<Todo<'a>>,
+    todo: SmallVec<[Todo<'a>; INLINE]>,
 }
 
 enum Todo<'a> {
     Terms(slice::Iter<'a, Term>),
+    /// The same, and then the end of a proper list.
+    List(slice::Iter<'a, Term>),
     Pairs(slice::Iter<'a, (Term, Term)>),
     Fields(slice::Iter<'a, (Atom, Term)>),
-    /// The end of a proper list.
-    Nil,
     /// A fun is complete whose size belongs at `at`.
     SizeOfFun {
         at: usize,
@@ -144,8 +165,8 @@ impl<'a> Writer<'a, '_> {
     /// `Tag Count:32`, if so many more bytes may be written: each element has one at least.
     fn head(&mut self, tag: u8, count: usize) -> Result<(), EncodeError> {
         self.check(count)?;
-        self.out.push(tag);
-        self.out.extend_from_slice(&(count as u32).to_be_bytes());
+        let [a, b, c, d] = (count as u32).to_be_bytes();
+        self.out.extend_from_slice(&[tag, a, b, c, d]);
         Ok(())
     }
 
@@ -171,8 +192,7 @@ impl<'a> Writer<'a, '_> {
             }
             _ => {
                 self.head(tag::LIST, list.len())?;
-                self.todo.push(Todo::Nil);
-                self.todo.push(Todo::Terms(list.iter()));
+                self.todo.push(Todo::List(list.iter()));
             }
         }
         Ok(())
@@ -241,8 +261,8 @@ pub(in crate::wire) fn put_integer(value: i64, out: &mut Vec<u8>) {
     if let Ok(byte) = u8::try_from(value) {
         out.extend_from_slice(&[tag::SMALL_INTEGER, byte]);
     } else if let Ok(value) = i32::try_from(value) {
-        out.push(tag::INTEGER);
-        out.extend_from_slice(&value.to_be_bytes());
+        let [a, b, c, d] = value.to_be_bytes();
+        out.extend_from_slice(&[tag::INTEGER, a, b, c, d]);
     } else {
         let digits = value.unsigned_abs().to_le_bytes();
         let len = 8 - value.unsigned_abs().leading_zeros() / 8;
@@ -264,16 +284,23 @@ pub(in crate::wire) fn put_atom(atom: &Atom, out: &mut Vec<u8>) {
 }
 
 fn put_pid(pid: &Pid, out: &mut Vec<u8>) {
-    out.push(tag::NEW_PID);
-    put_node(&pid.node, out);
+    let node = pid.node.as_str();
+    if let Ok(len) = u8::try_from(node.len()) {
+        out.extend_from_slice(&[tag::NEW_PID, tag::SMALL_ATOM_UTF8, len]);
+        out.extend_from_slice(node.as_bytes());
+    } else {
+        out.push(tag::NEW_PID);
+        put_node(&pid.node, out);
+    }
     put_pid_words(pid, out);
 }
 
 /// What stands behind a pid's node.
 pub(in crate::wire) fn put_pid_words(pid: &Pid, out: &mut Vec<u8>) {
-    for word in [pid.id, pid.serial, pid.creation.0] {
-        out.extend_from_slice(&word.to_be_bytes());
-    }
+    let words =
+        u128::from(pid.id) << 64 | u128::from(pid.serial) << 32 | u128::from(pid.creation.0);
+    let [_, _, _, _, words @ ..] = words.to_be_bytes();
+    out.extend_from_slice(&words);
 }
 
 fn put_reference(reference: &Reference, out: &mut Vec<u8>) {
