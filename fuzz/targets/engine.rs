@@ -201,7 +201,7 @@ where
                 Action::Send { to, message } => Self::sent(to, message, &versions),
                 Action::Publish { peers, message } => {
                     assert!(!peers.is_empty());
-                    for peer in peers {
+                    for peer in &**peers {
                         Self::sent(&Destination::from(peer), message, &versions);
                     }
                 }

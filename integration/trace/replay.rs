@@ -116,7 +116,7 @@ impl<P: DataPublisher> Replay<P> {
             match action {
                 Action::Send { to, message } => effects.push(Effect::Send { to, message }),
                 Action::Publish { peers, message } => {
-                    effects.extend(peers.into_iter().map(|peer| Effect::Send {
+                    effects.extend(peers.iter().map(|peer| Effect::Send {
                         to: Destination::from(peer),
                         message: message.clone(),
                     }));

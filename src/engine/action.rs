@@ -1,5 +1,6 @@
 //! What goes into an engine and what comes out: the only language it has with the rest of the crate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::publisher::{DataPublisher, Version};
@@ -93,7 +94,7 @@ pub enum Action<P: DataPublisher> {
     /// [`Send`](Self::Send).
     Publish {
         /// To whom, in order of their pids; at least one.
-        peers: Vec<Pid>,
+        peers: Arc<[Pid]>,
         /// What.
         message: Term,
     },

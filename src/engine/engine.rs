@@ -376,21 +376,13 @@ impl<P: DataPublisher> Engine<P> {
     /// To all who got our local data: to the others it's still to come, with the update in it. (A
     /// `pg` of OTP 27 that hears of a leave before it has our data crashes.)
     pub(super) fn publish(&mut self, update: &P::Update, actions: &mut Vec<Action<P>>) {
-        let mut by_format: BTreeMap<&Version, Vec<Pid>> = BTreeMap::new();
-        for (pid, peer) in self.peers.iter().filter(|(_, peer)| peer.told) {
-            let format = peer.format().min(&self.version);
-            by_format.entry(format).or_default().push(pid.clone());
-        }
-        for (format, peers) in by_format {
-            let messages = match self.publisher.translate_update(&self.me, format, update) {
-                Wire::Term(update) => vec![message::update(&self.me, update)],
-                Wire::Plain(messages) => messages,
-            };
-            actions.extend(
-                messages
-                    .into_iter()
-                    .map(|message| Action::Publish { peers: peers.clone(), message }),
-            );
+        for (format, peers) in self.peers.audience(&self.version) {
+            let mut publish =
+                |message| actions.push(Action::Publish { peers: peers.clone(), message });
+            match self.publisher.translate_update(&self.me, format, update) {
+                Wire::Term(update) => publish(message::update(&self.me, update)),
+                Wire::Plain(messages) => messages.into_iter().for_each(publish),
+            }
         }
     }
 

@@ -214,16 +214,16 @@ impl<P: DataPublisher> Engine<P> {
         update: P::Update,
         actions: &mut Vec<Action<P>>,
     ) {
-        let Some(known) = self.peers.get_mut(peer) else {
+        let Some((data, is_synced)) = self.peers.data_mut(peer) else {
             // Its connection was lost, ours to it is new: its local data will hold the update.
             self.counters.strangers += 1;
             return;
         };
-        if !known.synced {
+        if !is_synced {
             self.counters.early += 1;
             return;
         }
-        if let Some(update) = self.publisher.update_local_data(update, &mut known.data)
+        if let Some(update) = self.publisher.update_local_data(update, data)
             && self.peers.shown(&peer.node) == Some(peer)
         {
             self.show(&peer.node, &update, actions);

@@ -6,6 +6,7 @@
 //! view keyed by node and one that counts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::action::{MonitorId, TimerId};
 use super::publisher::Version;
@@ -61,11 +62,13 @@ pub(super) struct Peers<D> {
     /// Whose data the view holds, for each node.
     shown: BTreeMap<NodeName, Pid>,
     count: u64,
+    /// Who gets our updates, by the format it's to be written in; `None` if that may have changed.
+    audience: Option<Vec<(Version, Arc<[Pid]>)>>,
 }
 
 impl<D> Default for Peers<D> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), shown: BTreeMap::new(), count: 0 }
+        Self { known: BTreeMap::new(), shown: BTreeMap::new(), count: 0, audience: None }
     }
 }
 
@@ -73,6 +76,7 @@ impl<D> Peers<D> {
     /// A peer becomes known; `data` is that of nobody.
     pub(super) fn add(&mut self, pid: Pid, monitor: MonitorId, label: Version, data: D) {
         self.count += 1;
+        self.audience = None;
         let peer = Peer {
             monitor,
             since: self.count,
@@ -89,6 +93,7 @@ impl<D> Peers<D> {
     }
 
     pub(super) fn remove(&mut self, pid: &Pid) -> Option<Peer<D>> {
+        self.audience = None;
         self.known.remove(pid)
     }
 
@@ -97,7 +102,24 @@ impl<D> Peers<D> {
     }
 
     pub(super) fn get_mut(&mut self, pid: &Pid) -> Option<&mut Peer<D>> {
+        self.audience = None;
         self.known.get_mut(pid)
+    }
+
+    /// The data of a peer, and whether it's here.
+    pub(super) fn data_mut(&mut self, pid: &Pid) -> Option<(&mut D, bool)> {
+        self.known.get_mut(pid).map(|peer| (&mut peer.data, peer.synced))
+    }
+
+    /// All who got our local data, by the format to write to them: none newer than `newest`.
+    pub(super) fn audience(&mut self, newest: &Version) -> &[(Version, Arc<[Pid]>)] {
+        self.audience.get_or_insert_with(|| {
+            let mut by_format: BTreeMap<&Version, Vec<Pid>> = BTreeMap::new();
+            for (pid, peer) in self.known.iter().filter(|(_, peer)| peer.told) {
+                by_format.entry(peer.format().min(newest)).or_default().push(pid.clone());
+            }
+            by_format.into_iter().map(|(format, pids)| (format.clone(), pids.into())).collect()
+        })
     }
 
     pub(super) fn contains(&self, pid: &Pid) -> bool {

@@ -63,6 +63,19 @@ pub(crate) struct Router {
     nobody: Pid,
 }
 
+/// Whoever gets a message, over the very connection that is meant.
+#[derive(Debug)]
+pub(crate) struct Recipient {
+    over: Arc<Connection>,
+    to: Target,
+}
+
+impl Recipient {
+    pub(crate) fn new(over: Arc<Connection>, to: impl Into<Destination>) -> Self {
+        Self { over, to: to.into().into() }
+    }
+}
+
 /// A message didn't leave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unsent {
@@ -142,15 +155,15 @@ impl Router {
     pub(crate) fn publish<'a>(
         &self,
         from: &Pid,
-        to: impl Iterator<Item = (&'a Arc<Connection>, Destination)>,
+        to: impl IntoIterator<Item = &'a Recipient>,
         message: &Term,
     ) -> Option<Arc<Connection>> {
         let payload = encode_payload(message)
             .inspect_err(|error| log::error!("{from}: a message is too large: {error}"));
         let mut crowded = None;
-        for (connection, to) in to {
+        for Recipient { over: connection, to } in to {
             let push = match &payload {
-                Ok(payload) => connection.push_send(from, &to.into(), payload),
+                Ok(payload) => connection.push_send(from, to, payload),
                 Err(_) => Push::Refused,
             };
             match push {

@@ -23,6 +23,7 @@ use crate::engine::{
     SubscriberId, TimerId, Version, Wire,
 };
 use crate::gen_server::{Shown, Sys, Verdict, is_call};
+use crate::node::router::Recipient;
 use crate::node::{
     Batch, Connection, Envelope, Mail, Mailbox, Monitored, Origin, Process, Received, bad_frame,
 };
@@ -95,6 +96,8 @@ pub(super) struct Running<P: DataPublisher> {
     /// The connections the engine knows of. What it says goes over these and no newer ones: to
     /// a peer that has lost us in between, an update may be deadly.
     connections: FxHashMap<NodeName, Arc<Connection>>,
+    /// To whom it spoke last, over some of these; `None` once they have changed.
+    audience: Option<Audience>,
     monitors: FxHashMap<MonitorId, (Reference, Pid)>,
     references: FxHashMap<Reference, MonitorId>,
     timers: BinaryHeap<Reverse<(Instant, TimerId)>>,
@@ -113,6 +116,26 @@ pub(super) struct Running<P: DataPublisher> {
     commands: mpsc::WeakUnboundedSender<Command<P>>,
     runtime: runtime::Handle,
     next_id: u64,
+}
+
+/// Peers, and the connections to them.
+struct Audience {
+    peers: Arc<[Pid]>,
+    to: Vec<Recipient>,
+}
+
+impl Audience {
+    fn new(peers: Arc<[Pid]>, connections: &FxHashMap<NodeName, Arc<Connection>>) -> Self {
+        let to = peers.iter().filter_map(|pid| {
+            let over = connections.get(&pid.node)?.clone();
+            Some(Recipient::new(over, pid))
+        });
+        Self { to: to.collect(), peers }
+    }
+
+    fn is_of(&self, peers: &Arc<[Pid]>) -> bool {
+        Arc::ptr_eq(&self.peers, peers)
+    }
 }
 
 /// Why a scope ends that isn't ended by an exit signal or by its last handle.
@@ -159,6 +182,7 @@ impl<P: DataPublisher> Running<P> {
             standalone,
             actions: Vec::new(),
             connections: FxHashMap::default(),
+            audience: None,
             monitors: FxHashMap::default(),
             references: FxHashMap::default(),
             timers: BinaryHeap::new(),
@@ -451,10 +475,12 @@ impl<P: DataPublisher> Running<P> {
             Received::NodeUp(connection) => {
                 let node = connection.peer().clone();
                 self.connections.insert(node.clone(), connection);
+                self.audience = None;
                 self.handle(Input::NodeUp(node));
             }
             Received::NodeDown(node) => {
                 self.connections.remove(&node);
+                self.audience = None;
                 self.ready.settled(&node, &self.process);
                 self.handle(Input::NodeDown(node));
             }
@@ -572,12 +598,12 @@ impl<P: DataPublisher> Running<P> {
         match action {
             Action::Send { to, message } => self.send(to, message),
             Action::Publish { peers, message } => {
-                let known = |pid: &Pid| {
-                    self.connections.get(&pid.node).map(|over| (over, Destination::from(pid)))
-                };
-                let to = peers.iter().filter_map(known);
-                let crowded = self.process.router().publish(self.process.pid(), to, &message);
+                let audience = self.audience.take().filter(|audience| audience.is_of(&peers));
+                let audience = audience.unwrap_or_else(|| Audience::new(peers, &self.connections));
+                let router = self.process.router();
+                let crowded = router.publish(self.process.pid(), &audience.to, &message);
                 self.crowded = self.crowded.take().or(crowded);
+                self.audience = Some(audience);
             }
             Action::Monitor { id, pid } => {
                 let reference = self.process.monitor(Monitored::Pid(pid.clone()));
@@ -622,8 +648,8 @@ impl<P: DataPublisher> Running<P> {
         if self.standalone || to.node() == &self.process.pid().node {
             self.process.send(to, message);
         } else if let Some(connection) = self.connections.get(to.node()) {
-            let to = std::iter::once((connection, to));
-            let _ = self.process.router().publish(self.process.pid(), to, &message);
+            let to = Recipient::new(connection.clone(), to);
+            let _ = self.process.router().publish(self.process.pid(), [&to], &message);
         }
     }
 

@@ -155,8 +155,8 @@ impl<S: Subject> World<S> {
             }
             Action::Publish { peers, message } => {
                 assert!(!peers.is_empty(), "published to nobody");
-                for peer in peers {
-                    self.send_checked(i, &Destination::Pid(peer), message.clone());
+                for peer in &*peers {
+                    self.send_checked(i, &Destination::from(peer), message.clone());
                 }
             }
             Action::Monitor { id, pid } => self.watch(i, me, id.0, &pid),
