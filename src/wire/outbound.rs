@@ -243,3 +243,42 @@ pub(crate) fn fragment_head(sequence: u64, fragment: u64, payload: usize) -> [u8
     }
     head
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::term::{Creation, NodeName, Term};
+    use crate::wire::signal::Signal;
+    use crate::wire::{FragmentLimits, Inbound};
+
+    fn pid(id: u32) -> Pid {
+        Pid { node: NodeName::new("a@b").unwrap(), id, serial: 0, creation: Creation(9) }
+    }
+
+    proptest! {
+        /// Names that share a slot of the atom cache come between messages that begin alike.
+        #[test]
+        fn a_message_is_the_same_whatever_was_written_before(
+            sent in proptest::collection::vec((0..3_u32, 0..40_u32, any::<bool>(), any::<u8>()), 0..60),
+        ) {
+            let flags = Flags::OFFERED;
+            let mut outbound = Outbound::new(flags);
+            let limits = FragmentLimits { sequences: 1, bytes: 100, message: 100 };
+            let mut inbound = Inbound::new(flags, limits);
+            for (from, name, to_name, payload) in sent {
+                // A thousand names, so that some of the forty have a slot in common.
+                let name = Target::Name(crate::term::Atom::new(&format!("n{}", name * 25)).unwrap());
+                let to = if to_name { name } else { Target::Pid(pid(7)) };
+                let payload = [97, payload];
+                let mut frame = Vec::new();
+                outbound.send_head(&pid(from), &to, payload.len(), Order::Kept, &mut frame).unwrap();
+                frame.extend_from_slice(&payload);
+                let (signal, _) = inbound.frame(&frame[4..]).unwrap().unwrap();
+                let message = Term::Integer(payload[1].into());
+                prop_assert_eq!(signal, Signal::Send { from: Some(pid(from)), to, message });
+            }
+        }
+    }
+}

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Mutex as TurnLock, MutexGuard as TurnGuard, Notify};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{DownReason, encode_payload};
 use crate::term::Pid;
@@ -34,6 +34,12 @@ const SHARED_FROM: usize = 4096;
 
 /// What one write takes at most, unless a lone payload is larger.
 const BATCH: usize = 64 * 1024;
+
+/// A stream of small frames is written when there are so many bytes of it, or after a moment.
+const GATHERED: usize = 16 * 1024;
+
+/// That moment.
+const GATHER_FOR: Duration = Duration::from_millis(1);
 
 /// A peer that doesn't get under the soft mark in this time isn't waited for by updates until it has.
 const PACE: Duration = Duration::from_millis(50);
@@ -89,6 +95,8 @@ struct State {
     stalled: bool,
     /// When the socket took bytes, or was offered the first; `None` while it owes nothing.
     moved: Option<Instant>,
+    /// The writer is told of pushes that make it so many bytes.
+    told_from: usize,
     failed: Option<DownReason>,
     finishing: bool,
 }
@@ -296,7 +304,9 @@ impl Queue {
             self.fail_locked(state, DownReason::Slow);
             return Push::Failed;
         }
-        self.work.notify_one();
+        if state.bytes >= state.told_from {
+            self.work.notify_one();
+        }
         if all > self.marks.all {
             Push::NodeFull
         } else if state.small() > self.marks.soft && !state.stalled {
@@ -436,6 +446,27 @@ impl Queue {
         }
     }
 
+    /// Waits until there are more frames to write at once, though not for long. `false` if few have come.
+    /// Cancel safe, if the queue is used no more.
+    pub(crate) async fn gather(&self) -> bool {
+        let end = Instant::now() + GATHER_FOR;
+        loop {
+            {
+                let mut state = self.state();
+                if state.failed.is_some() || state.finishing || state.bytes >= GATHERED {
+                    state.told_from = 0;
+                    return true;
+                }
+                state.told_from = GATHERED;
+            }
+            if timeout_at(end, self.work.notified()).await.is_err() {
+                let mut state = self.state();
+                state.told_from = 0;
+                return state.bytes >= GATHERED / 8;
+            }
+        }
+    }
+
     /// The writer's batch has been accepted by the socket.
     pub(crate) fn written(&self, bytes: usize) {
         let mut state = self.state();
@@ -495,6 +526,7 @@ impl State {
             large: 0,
             stalled: false,
             moved: None,
+            told_from: 0,
             failed: None,
             finishing: false,
         }
@@ -931,6 +963,37 @@ mod tests {
         assert_eq!(push(&queues[2], 2000), Push::NodeFull);
         drop(queues);
         assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gathered_leaves_when_there_is_enough_or_after_a_moment() {
+        let queue = wide_queue();
+        let (start, mut gathering) = (Instant::now(), Box::pin(queue.gather()));
+        assert!(futures::poll!(&mut gathering).is_pending());
+        for _ in 0..GATHERED / 100 {
+            push(&queue, 100);
+            assert!(futures::poll!(&mut gathering).is_pending(), "woken too early");
+        }
+        push(&queue, 100);
+        assert!(gathering.await);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+
+        write_all(&queue).await;
+        push(&queue, 100);
+        assert!(!queue.gather().await, "few have come");
+        assert_eq!(start.elapsed(), GATHER_FOR);
+        // From here on each push is told again.
+        write_all(&queue).await;
+        let mut work = Box::pin(queue.work());
+        assert!(futures::poll!(&mut work).is_pending());
+        push(&queue, 1);
+        assert!(futures::poll!(&mut work).is_ready());
+
+        drop(work);
+        let mut gathering = Box::pin(queue.gather());
+        assert!(futures::poll!(&mut gathering).is_pending());
+        queue.finish();
+        assert!(futures::poll!(&mut gathering).is_ready(), "the end isn't kept waiting");
     }
 
     #[tokio::test]

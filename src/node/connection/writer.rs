@@ -25,6 +25,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Pieces handed to the system in one write.
 const PIECES: usize = 64;
 
+/// After so many small writes, each with the next one waiting already, frames are gathered: they come
+/// faster than single writes carry them. Who asks and waits for an answer never gets there.
+const STREAM: u32 = 16;
+
+/// What a small write takes.
+const SMALL: usize = 2048;
+
 /// Writes until the connection is closed. The socket's write side closes when this returns.
 pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: WriteHalf) {
     let limits = router.limits();
@@ -34,7 +41,7 @@ pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut so
         stalled_after: limits.stall_time,
     };
     let ticker = Ticker::new(times, Instant::now());
-    let mut writer = Writer { connection: &connection, socket: &mut socket, ticker };
+    let mut writer = Writer { connection: &connection, socket: &mut socket, ticker, stream: 0 };
     let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
         () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
@@ -48,6 +55,8 @@ struct Writer<'a> {
     connection: &'a Connection,
     socket: &'a mut WriteHalf,
     ticker: Ticker,
+    /// Small writes in a row that had the next one waiting.
+    stream: u32,
 }
 
 impl Writer<'_> {
@@ -59,11 +68,14 @@ impl Writer<'_> {
             {
                 return reason;
             }
+            if self.stream >= STREAM && !self.connection.queue().gather().await {
+                self.stream = 0;
+            }
             let next_check = self.ticker.next_check().into();
             let result = tokio::select! {
                 biased;
                 work = self.connection.queue().work() => match work {
-                    Work::Write(batch) => self.write(batch, true).await,
+                    Work::Write(batch) => self.write_work(batch).await,
                     Work::Failed(reason) => return reason,
                     Work::Finished => return self.part().await,
                 },
@@ -73,6 +85,16 @@ impl Writer<'_> {
                 return reason;
             }
         }
+    }
+
+    async fn write_work(&mut self, batch: Vec<Bytes>) -> Result<(), DownReason> {
+        let bytes: usize = batch.iter().map(Bytes::len).sum();
+        self.write(batch, true).await?;
+        if self.stream < STREAM {
+            let next_waits = bytes <= SMALL && self.connection.queue().bytes() > 0;
+            self.stream = if next_waits { self.stream + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// Writes all of it. The queue hears of every step, so that senders who wait for room go on
