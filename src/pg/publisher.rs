@@ -20,6 +20,9 @@ use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire
 use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
 
+/// Groups of a snapshot that is no small one.
+const MANY: usize = 1000;
+
 /// What a count is believed before what it counts is here.
 const RESERVED: usize = 16;
 
@@ -185,6 +188,7 @@ impl DataPublisher for PgPublisher {
     ) {
         let is_local = origin == effects.node();
         let whose = if is_local { Origin::Local } else { Origin::Remote };
+        let _room = (update.len() > MANY).then(|| self.members.reserve(update.len()));
         for Change { group, add, remove } in update {
             if remove.is_empty() {
                 view.members.join(whose, group, add);

@@ -87,6 +87,12 @@ impl Members {
         all
     }
 
+    /// As long as this is held, there's room for so many groups at once; a table that doubles again and
+    /// again on the way there costs more, and leaves what it had in memory for a while.
+    pub(in crate::pg) fn reserve(&self, groups: usize) -> impl Sized {
+        self.0.reserve(groups)
+    }
+
     /// Members join. A new group shares the list.
     pub(in crate::pg) fn join(&self, origin: Origin, name: &Term, pids: &Arc<[Pid]>) {
         if pids.is_empty() {
