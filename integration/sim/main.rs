@@ -195,7 +195,7 @@ fn replays_of_what_once_failed_end_well() {
 }
 
 fn is_repeatable<S: Subject>() {
-    const SEEDS: u64 = 4000;
+    const SEEDS: u64 = 10_000;
     let hash = |seed| {
         let Schedule { cast, ops } = Schedule::drawn(seed);
         let mut world = World::<S>::new(cast, None);
