@@ -153,8 +153,12 @@ impl Cli {
         .await
     }
 
+    pub(crate) fn process_id(&self) -> Result<u32> {
+        self.child.id().context("it has ended")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.child.id().context("it has ended")?;
+        let pid = self.process_id()?;
         Ok(kill_process(Pid::from_raw(pid.cast_signed()).context("no process id")?, signal)?)
     }
 

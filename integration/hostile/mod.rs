@@ -5,6 +5,7 @@
 
 mod answers;
 mod beyond;
+mod crowds;
 mod frames;
 mod handshake;
 mod lists;
