@@ -9,6 +9,7 @@ mod crowds;
 mod frames;
 mod handshake;
 mod lists;
+mod races;
 mod raw;
 mod shapes;
 

@@ -186,6 +186,19 @@ impl Raw {
 
     /// The next frame, ticks being empty ones; `None` when the other end has closed.
     pub(super) async fn next_frame(&mut self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        self.next_frame_with_pauses(limit, Duration::ZERO).await
+    }
+
+    /// The same with a pause after each read.
+    pub(super) async fn next_frame_slowly(&mut self, pause: Duration) -> Result<Option<Vec<u8>>> {
+        self.next_frame_with_pauses(SOON, pause).await
+    }
+
+    async fn next_frame_with_pauses(
+        &mut self,
+        limit: Duration,
+        pause: Duration,
+    ) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some(frame) = self.deframer.next_frame()? {
                 return Ok(Some(frame.to_vec()));
@@ -193,9 +206,15 @@ impl Raw {
             let read = self.socket.read_buf(self.deframer.buffer());
             match tokio::time::timeout(limit, read).await.context("no frame")? {
                 Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => {}
+                Ok(_) if pause.is_zero() => {}
+                Ok(_) => tokio::time::sleep(pause).await,
             }
         }
+    }
+
+    /// The signal of a frame; `None` if more fragments of it must come.
+    pub(super) fn read(&mut self, frame: &[u8]) -> Result<Option<Signal>> {
+        Ok(self.inbound.frame(frame)?.map(|(signal, _)| signal))
     }
 
     /// The next signal for which this has a value; others are skipped, as are ticks.

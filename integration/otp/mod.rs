@@ -8,6 +8,7 @@ mod connect;
 mod global;
 mod large;
 mod load;
+mod races;
 mod scope;
 
 use std::time::Duration;
