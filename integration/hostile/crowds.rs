@@ -2,13 +2,15 @@
 //!
 //! What counts is the memory of a whole process, so the victim is one of its own: the program.
 
+#![expect(clippy::print_stdout, reason = "figures, for who runs it with --nocapture")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use data_publisher::atom;
 use data_publisher::epmd::{Epmd, EpmdServer, NodeKind};
 use data_publisher::term::{Atom, Pid, Term};
 use data_publisher::wire::signal::{PidOrName, Signal};
-use data_publisher::{atom, tuple};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
@@ -35,23 +37,6 @@ fn resident(program: &Cli) -> Result<u64> {
     Ok(kib.parse::<u64>()? * 1024)
 }
 
-/// Has the program answer, and so do all that was said before; how long that takes.
-async fn round_trip(peer: &mut Raw, word: u32) -> Result<Duration> {
-    let asked = Instant::now();
-    let reference = peer.reference(word);
-    let tag = tuple![peer.pid(1), &reference];
-    let question = tuple![atom!("$gen_call"), tag, tuple![atom!("is_auth"), peer.name()]];
-    peer.send_to_name("net_kernel", question).await?;
-    peer.expect("an answer of net_kernel", |signal| match signal {
-        Signal::Send { message, .. } => {
-            message.tuple::<2>().is_ok_and(|[tag, _]| *tag == Term::from(&reference)).then_some(())
-        }
-        _ => None,
-    })
-    .await?;
-    Ok(asked.elapsed())
-}
-
 /// As many sockets as the system lets us have, at least these.
 fn allow_sockets(count: u64) -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -72,7 +57,7 @@ async fn ten_thousand_strangers_cost_4_mib_and_nobody_waits() -> Result<()> {
     allow_sockets(STRANGERS as u64 + 500)?;
     let (program, port) = program().await?;
     let mut peer = Raw::dial(port, "x@127.0.0.1").await?;
-    round_trip(&mut peer, 0).await?;
+    peer.round_trip(0).await?;
     let before = resident(&program)?;
 
     let (mut strangers, mut longest, mut most) = (Vec::new(), Duration::ZERO, before);
@@ -80,7 +65,7 @@ async fn ten_thousand_strangers_cost_4_mib_and_nobody_waits() -> Result<()> {
         // At once: a SYN for which there's no room in the system's queue comes again after a second.
         let some = (0..STRANGERS / ROUNDS).map(|_| TcpStream::connect(("127.0.0.1", port)));
         strangers.extend(futures::future::try_join_all(some).await?);
-        longest = longest.max(round_trip(&mut peer, round as u32 + 1).await?);
+        longest = longest.max(peer.round_trip(round as u32 + 1).await?);
         most = most.max(resident(&program)?);
     }
     let taken = most.saturating_sub(before);
@@ -90,7 +75,7 @@ async fn ten_thousand_strangers_cost_4_mib_and_nobody_waits() -> Result<()> {
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", program.process_id()?))?.count();
     ensure!(descriptors < 128 + 50, "{descriptors} file descriptors");
     drop(strangers);
-    round_trip(&mut peer, 20_000).await?;
+    peer.round_trip(20_000).await?;
     Ok(())
 }
 
@@ -106,15 +91,15 @@ async fn a_million_atoms_leave_memory_flat() -> Result<()> {
         let atoms = atoms.map(|atom| atom.map(Term::from)).collect::<Result<Vec<_>, _>>()?;
         peer.send_to_name("pg", Term::list_of(atoms)).await?;
         if message == MESSAGES / 10 {
-            round_trip(&mut peer, 1).await?;
+            peer.round_trip(1).await?;
             after_tenth = resident(&program)?;
         }
         // Nobody's inbox is the matter here.
         if message % 20 == 0 {
-            round_trip(&mut peer, message as u32 + 2).await?;
+            peer.round_trip(message as u32 + 2).await?;
         }
     }
-    round_trip(&mut peer, 2000).await?;
+    peer.round_trip(2000).await?;
     let grown = resident(&program)?.saturating_sub(after_tenth);
     println!("a million atoms: {} KiB more than a tenth of them", grown / 1024);
     ensure!(grown <= 4 * MIB, "{grown} bytes more");
@@ -176,7 +161,7 @@ async fn a_signal_to_another_nodes_process_goes_nowhere() -> Result<()> {
         reason: atom!("noproc").into(),
     })
     .await?;
-    round_trip(&mut peer, 1).await?;
+    peer.round_trip(1).await?;
     wait_until("the bystander lives", SOON, async || {
         victim.node.is_alive(bystander.pid()).then_some(()).ok_or_else(|| "it ended".to_owned())
     })

@@ -260,7 +260,10 @@ async fn floods_of_monitors_and_of_links_close() -> Result<()> {
 
     let mut peer = victim.attacker("m@127.0.0.1").await?;
     for word in 0..=MOST as u32 {
-        assert_eq!(victim.downs(peer.name()), []);
+        if word == MOST as u32 {
+            peer.round_trip(1000).await?;
+            assert_eq!(victim.downs(peer.name()), []);
+        }
         let reference = peer.reference(word);
         let target = PidOrName::Pid(target.pid().clone());
         peer.signal(&Signal::Monitor { from: peer.pid(1), target, reference }).await?;
@@ -270,6 +273,10 @@ async fn floods_of_monitors_and_of_links_close() -> Result<()> {
 
     let mut peer = victim.attacker("l@127.0.0.1").await?;
     for id in 0..=MOST as u32 {
+        if id == MOST as u32 {
+            peer.round_trip(1000).await?;
+            assert_eq!(victim.downs(peer.name()), []);
+        }
         peer.signal(&Signal::Link { from: peer.pid(id), to: target.pid().clone() }).await?;
     }
     peer.wait_closed().await?;

@@ -72,24 +72,10 @@ async fn what_an_old_connection_brought_does_not_close_the_new_one() -> Result<(
             (ups.count() == round + 2).then_some(()).ok_or_else(|| format!("{events:?}"))
         })
         .await?;
-        answers(&mut peer, round as u32).await.with_context(|| format!("round {round}"))?;
+        peer.round_trip(round as u32).await.with_context(|| format!("round {round}"))?;
         ensure!(victim.downs(&name).len() == round + 1, "{:?}", victim.downs(&name));
     }
     victim.assert_unharmed().await
-}
-
-async fn answers(peer: &mut Raw, word: u32) -> Result<()> {
-    let reference = peer.reference(word);
-    let tag = tuple![peer.pid(1), &reference];
-    let question = tuple![atom!("$gen_call"), tag, tuple![atom!("is_auth"), peer.name()]];
-    peer.send_to_name("net_kernel", question).await?;
-    peer.expect("an answer", |signal| match signal {
-        Signal::Send { message, .. } => {
-            message.tuple::<2>().is_ok_and(|[tag, _]| *tag == Term::from(&reference)).then_some(())
-        }
-        _ => None,
-    })
-    .await
 }
 
 /// Race 36, the way in: whoever is in the middle of a large frame is alive.

@@ -1,12 +1,13 @@
 //! The distribution protocol by hand: every byte is ours.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use data_publisher::Cookie;
 use data_publisher::term::{Atom, Creation, NodeName, Pid, Reference, Term};
 use data_publisher::wire::signal::{self, Signal, Target};
 use data_publisher::wire::{Deframer, Flags, FragmentLimits, Inbound, MAX_MESSAGE};
+use data_publisher::{atom, tuple};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -236,6 +237,24 @@ impl Raw {
                 return Ok(found);
             }
         }
+    }
+
+    /// Has the other end answer, and so do all that was said before; how long that takes.
+    pub(super) async fn round_trip(&mut self, word: u32) -> Result<Duration> {
+        let asked = Instant::now();
+        let reference = self.reference(word);
+        let tag = tuple![self.pid(1), &reference];
+        let question = tuple![atom!("$gen_call"), tag, tuple![atom!("is_auth"), self.name()]];
+        self.send_to_name("net_kernel", question).await?;
+        self.expect("an answer of net_kernel", |signal| match signal {
+            Signal::Send { message, .. } => {
+                let tag = message.tuple::<2>().map(|[tag, _]| tag);
+                tag.is_ok_and(|tag| *tag == Term::from(&reference)).then_some(())
+            }
+            _ => None,
+        })
+        .await?;
+        Ok(asked.elapsed())
     }
 
     /// Waits until the other end has closed.

@@ -27,8 +27,10 @@ use crate::term::{Destination, NodeName, Term};
 use crate::tuple;
 use crate::wire::Flags;
 
+/// The pause before the second try; each further one is twice as long, up to [`Limits::redial_time`].
+///
+/// [`Limits::redial_time`]: crate::node::Limits::redial_time
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause after a connection that came up and didn't hold.
 const LONGEST_AFTER_UP: Duration = Duration::from_secs(2);
 /// How often connected nodes are asked whom they know, and how many of them, drawn by chance.
@@ -43,8 +45,9 @@ const LONG_GONE: Duration = Duration::from_secs(10 * 60);
 /// A node that is gone for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often a source is asked, and how long one may take.
+/// How often a source is asked; the longest pause after one that failed; how long one may take.
 const POLL: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts the search. Its task ends with the node, and with it those of the sources.
@@ -63,8 +66,15 @@ pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool, sources: Vec<S
     for source in sources {
         polls.spawn(poll(source, sender.clone()));
     }
-    let search =
-        Search { node: node.downgrade(), known, ask, tasks: JoinSet::new(), names, _polls: polls };
+    let search = Search {
+        node: node.downgrade(),
+        known,
+        longest: node.router().limits().redial_time,
+        ask,
+        tasks: JoinSet::new(),
+        names,
+        _polls: polls,
+    };
     let stopped = node.stopped();
     tokio::spawn(async move {
         tokio::select! {
@@ -77,6 +87,7 @@ pub(super) fn start(node: &Node, seeds: Vec<NodeName>, ask: bool, sources: Vec<S
 struct Search {
     node: crate::node::WeakNode,
     known: Known,
+    longest: Longest,
     ask: bool,
     tasks: JoinSet<Found>,
     /// What the sources name.
@@ -93,6 +104,9 @@ enum Found {
 
 #[derive(Default)]
 struct Known(BTreeMap<NodeName, Peer>);
+
+/// The longest pause before a node is dialled again.
+type Longest = Duration;
 
 #[derive(Debug)]
 struct Peer {
@@ -127,7 +141,7 @@ impl Peer {
         self.seen = now;
     }
 
-    fn down(&mut self, now: Instant, on_purpose: bool) {
+    fn down(&mut self, now: Instant, on_purpose: bool, longest: Longest) {
         if now >= self.seen + HELD {
             self.pause = Duration::ZERO;
         }
@@ -135,14 +149,14 @@ impl Peer {
         if on_purpose {
             self.place = Place::Left;
         } else {
-            self.wait(now, Duration::ZERO);
+            self.wait(now, Duration::ZERO, longest);
         }
     }
 
-    fn wait(&mut self, now: Instant, least: Duration) {
-        let pause = self.pause.max(least);
+    fn wait(&mut self, now: Instant, least: Duration, longest: Longest) {
+        let pause = self.pause.max(least).min(longest);
         self.place = Place::Waiting { until: now + pause.mul_f64(rand::random_range(0.8..1.2)) };
-        self.pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.pause = (pause * 2).max(FIRST_PAUSE);
     }
 
     /// Whether it has been gone for so long and isn't to be kept in any case.
@@ -195,7 +209,7 @@ impl Search {
             NodeEvent::Down { node, reason } => {
                 let on_purpose = matches!(reason, DownReason::Disconnected | DownReason::Stopped);
                 if let Some(peer) = self.known.0.get_mut(&node) {
-                    peer.down(Instant::now(), on_purpose);
+                    peer.down(Instant::now(), on_purpose, self.longest);
                 }
             }
         }
@@ -218,7 +232,8 @@ impl Search {
                     | ConnectError::NotAllowed { .. }
                     | ConnectError::WrongName { .. }
             );
-            known.wait(now, if refused && !known.seed { LONGEST_PAUSE } else { FIRST_PAUSE });
+            let least = if refused && !known.seed { self.longest } else { FIRST_PAUSE };
+            known.wait(now, least, self.longest);
         } else {
             // `Up` is told by the event, which may be a moment later.
             known.place = Place::Waiting { until: now + FIRST_PAUSE };
@@ -355,7 +370,7 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..8 {
             peer.up(now);
-            peer.down(now, false);
+            peer.down(now, false, LONGEST_PAUSE);
             times.push(waits(&peer, now));
         }
         assert_eq!(times[0], Duration::ZERO);
@@ -363,8 +378,19 @@ mod tests {
 
         peer.up(now);
         now += HELD;
-        peer.down(now, false);
+        peer.down(now, false, LONGEST_PAUSE);
         assert_eq!(waits(&peer, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn pauses_double_from_a_second_to_the_longest() {
+        let (now, longest) = (Instant::now(), Duration::from_secs(10));
+        let mut peer = Peer::new(now, true);
+        for pause in [1, 2, 4, 8, 10, 10] {
+            peer.wait(now, FIRST_PAUSE, longest);
+            let part = waits(&peer, now).as_secs_f64() / f64::from(pause);
+            assert!((0.79..1.21).contains(&part), "{pause}: {:?}", waits(&peer, now));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -276,20 +276,31 @@ pub struct Limits {
     /// Monitors and links that one connection's peer may hold on our processes, each; above it the
     /// connection closes. Default 65,536.
     pub watches: usize,
+    /// Events a subscriber of a scope may be behind; then it gets `Lagged` and a fresh snapshot once it
+    /// has caught up. At least 1. Default 10,000: some megabytes, and no burst of ordinary life.
+    pub subscriber: usize,
+    /// The longest pause before a node is dialled again that can't be reached; pauses double from a second,
+    /// give or take a fifth. Default 30 s: nobody waits long for a node that returns, and a cluster that
+    /// comes up doesn't meet a herd.
+    pub redial_time: Duration,
 }
 
 impl Limits {
-    /// With times that clocks can add: a year is as good as for ever.
+    /// With times that clocks can add, a year being as good as for ever, and room for an event at least.
     pub(crate) fn in_reason(mut self) -> Self {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        /// Far below what a channel can hold at most.
+        const MOST_EVENTS: usize = 1 << 30;
         for time in [
             &mut self.tick_time,
             &mut self.tick_interval,
             &mut self.stall_time,
             &mut self.setup_time,
+            &mut self.redial_time,
         ] {
             *time = (*time).clamp(Duration::from_millis(1), YEAR);
         }
+        self.subscriber = self.subscriber.clamp(1, MOST_EVENTS);
         self
     }
 }
@@ -312,6 +323,8 @@ impl Default for Limits {
             handshakes: 128,
             connections: 1024,
             watches: 65_536,
+            subscriber: 10_000,
+            redial_time: Duration::from_secs(30),
         }
     }
 }

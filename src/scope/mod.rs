@@ -27,9 +27,6 @@ use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
 use crate::node::{Connection, Node, Process, RegisterError};
 use crate::term::{Atom, Pid, Term};
 
-/// Events a subscriber may be behind before it gets a fresh snapshot instead.
-const BEHIND: usize = 10_000;
-
 /// A running scope. Clones are the same one; it stops soon after the last is dropped, or by
 /// [`stop`](Self::stop), after which the name is free.
 pub struct Scope<P: DataPublisher>(Arc<Handle<P>>);

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ready::Ready;
-use super::{BEHIND, Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
+use super::{Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
 use crate::engine::{
     Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
     SubscriberId, TimerId, Version, Wire,
@@ -496,7 +496,7 @@ impl<P: DataPublisher> Running<P> {
                 self.handle(Input::Update { update, caller });
             }
             Command::Subscribe { key, answer } => {
-                let (sender, items) = mpsc::channel(BEHIND);
+                let (sender, items) = mpsc::channel(self.process.router().limits().subscriber);
                 let id = SubscriptionId(self.fresh());
                 self.subscribe(id, key, sender, First::Answer(answer, items));
             }
@@ -687,11 +687,12 @@ impl<P: DataPublisher> Running<P> {
     fn suspend(&mut self, subscriber: SubscriberId, entry: Subscriber<P>) {
         self.subscriptions.remove(&entry.id);
         self.handle(Input::Unsubscribe { subscriber });
-        log::warn!("{}: a subscriber is {BEHIND} events behind", self.process.pid());
+        let all = entry.sender.max_capacity();
+        log::warn!("{}: a subscriber is {all} events behind", self.process.pid());
         self.lagging.insert(entry.id, (entry.key, entry.sender.clone()));
         let commands = self.commands.clone();
         self.runtime.spawn(async move {
-            let caught_up = entry.sender.reserve_many(BEHIND).await.map(drop);
+            let caught_up = entry.sender.reserve_many(all).await.map(drop);
             let permit = entry.sender.try_reserve_owned();
             if let (Ok(()), Ok(permit), Some(commands)) = (caught_up, permit, commands.upgrade()) {
                 let _ = commands.send(Command::Resume(entry.id, permit));

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::atom;
 use crate::engine::{Effects, Wire};
-use crate::node::{Cookie, DownReason, NodeConfig, NodeEvent, Received};
+use crate::epmd::EpmdServer;
+use crate::node::{Cookie, DownReason, Limits, NodeConfig, NodeEvent, Received};
 use crate::term::{BadTerm, NodeName, Reference};
 
 /// Far above what anything here takes; only a broken test waits so long.
@@ -80,8 +81,15 @@ impl DataPublisher for Load {
     }
 }
 
-fn epmd_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// An EPMD for as long as the test runs; its port.
+async fn epmd_port() -> u16 {
+    let server = EpmdServer::bind_loopback(0).await.unwrap();
+    let port = server.port();
+    tokio::spawn(async move {
+        let _server = server;
+        std::future::pending::<()>().await;
+    });
+    port
 }
 
 async fn node(name: &str, epmd_port: u16) -> Node {
@@ -95,7 +103,7 @@ fn start(node: &Node) -> Scope<Load> {
 
 #[tokio::test]
 async fn an_update_is_in_the_view_when_it_returns() {
-    let node = node("a@127.0.0.1", epmd_port()).await;
+    let node = node("a@127.0.0.1", epmd_port().await).await;
     let load = start(&node);
     assert!(load.update(5).await.unwrap());
     assert_eq!(load.view(|view| view[node.name()]), Ok(5));
@@ -103,8 +111,31 @@ async fn an_update_is_in_the_view_when_it_returns() {
 }
 
 #[tokio::test]
+async fn a_subscriber_may_be_as_far_behind_as_its_limit_and_no_further() {
+    const MOST: usize = 3;
+    for (updates, is_lagged) in [(3, false), (4, true)] {
+        let limits = Limits { subscriber: MOST, ..Limits::default() };
+        let config = NodeConfig::new("a@127.0.0.1").unwrap().cookie(Cookie::new("c").unwrap());
+        let config = config.epmd_port(epmd_port().await).limits(limits);
+        let node = Node::start(config).await.unwrap();
+        let load = start(&node);
+        let (_, mut changes) = load.subscribe(()).await.unwrap();
+        for number in 1..=updates {
+            load.update(number).await.unwrap();
+        }
+        for _ in 0..MOST {
+            let notice = timeout(LIMIT, changes.next()).await.unwrap();
+            assert!(matches!(notice, Some(Notice::Event(_))), "{notice:?}");
+        }
+        load.update(100).await.unwrap();
+        let notice = timeout(LIMIT, changes.next()).await.unwrap();
+        assert_eq!(matches!(notice, Some(Notice::Lagged(_))), is_lagged, "{notice:?}");
+    }
+}
+
+#[tokio::test]
 async fn ready_is_when_the_data_of_all_who_are_connected_is_here() {
-    let epmd = epmd_port();
+    let epmd = epmd_port().await;
     let a = node("a@127.0.0.1", epmd).await;
     let mut others = Vec::new();
     for i in 0..8 {
@@ -131,7 +162,7 @@ async fn ready_is_when_the_data_of_all_who_are_connected_is_here() {
 
 #[tokio::test]
 async fn ready_does_not_wait_for_a_node_that_is_lost_meanwhile() {
-    let epmd = epmd_port();
+    let epmd = epmd_port().await;
     let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
     // Something has the scope's name, and never answers.
     let silent = b.spawn();
@@ -153,7 +184,7 @@ async fn ready_does_not_wait_for_a_node_that_is_lost_meanwhile() {
 
 #[tokio::test]
 async fn ready_waits_for_silent_ones_but_not_for_ever() {
-    let epmd = epmd_port();
+    let epmd = epmd_port().await;
     let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
     let silent = b.spawn();
     b.register(atom!("load"), silent.pid()).unwrap();
@@ -173,7 +204,7 @@ async fn ready_waits_for_silent_ones_but_not_for_ever() {
 
 #[tokio::test]
 async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
-    let node = node("a@127.0.0.1", epmd_port()).await;
+    let node = node("a@127.0.0.1", epmd_port().await).await;
     let load = start(&node);
     load.update(5).await.unwrap();
     let mut observer = node.spawn();
@@ -196,7 +227,7 @@ async fn a_publisher_that_panics_ends_its_scope_and_nothing_else() {
 
 #[tokio::test]
 async fn an_update_larger_than_a_message_ends_the_connection_and_is_no_gap() {
-    let epmd = epmd_port();
+    let epmd = epmd_port().await;
     let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
     let (here, there) = (start(&a), start(&b));
     a.connect(b.name()).await.unwrap();
@@ -224,7 +255,7 @@ async fn an_update_larger_than_a_message_ends_the_connection_and_is_no_gap() {
 
 #[tokio::test]
 async fn a_scope_lives_beside_another_on_one_node() {
-    let node = node("a@127.0.0.1", epmd_port()).await;
+    let node = node("a@127.0.0.1", epmd_port().await).await;
     let (load, other) = (start(&node), Scope::start(&node, atom!("other"), Load).unwrap());
     load.update(1).await.unwrap();
     other.update(2).await.unwrap();
@@ -236,7 +267,7 @@ async fn a_scope_lives_beside_another_on_one_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_scope_leaves_late_is_not_lost() {
-    let node = node("a@127.0.0.1", epmd_port()).await;
+    let node = node("a@127.0.0.1", epmd_port().await).await;
     let load = start(&node);
     load.update(5).await.unwrap();
     // A reader that takes its time keeps the scope from ending.

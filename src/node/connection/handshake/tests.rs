@@ -380,6 +380,19 @@ async fn a_length_over_the_limit_is_refused_before_its_bytes_came() {
 }
 
 #[tokio::test]
+async fn a_message_has_4096_bytes_at_most() {
+    // A name that long is refused as a name, not for its length.
+    for (length, is_too_long) in [(MAX_FRAME, false), (MAX_FRAME + 1, true)] {
+        let (near, mut script) = Script::new();
+        let message = vec![b'N'; length];
+        script.0.write_all(&(length as u16).to_be_bytes()).await.unwrap();
+        script.0.write_all(&message).await.unwrap();
+        let error = receive_name(near, &us("a@h")).await.unwrap_err();
+        assert_eq!(matches!(error, HandshakeError::TooLong { .. }), is_too_long, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_older_than_otp_23_is_told_so() {
     let (near, mut script) = Script::new();
     script.says(b"n\0\x05\0\0\0\0b@h").await;
