@@ -24,11 +24,11 @@ pub(super) struct Cluster {
 
 /// What a node sees.
 #[derive(Debug)]
-pub(super) struct Sight {
+pub(super) struct Sight<T = Member> {
     pub(super) nodes: BTreeSet<String>,
-    pub(super) view: View,
+    pub(super) view: View<T>,
     /// The view to which what a subscriber was told leads, on a Rust node.
-    pub(super) followed: Option<View>,
+    pub(super) followed: Option<View<T>>,
 }
 
 impl Cluster {
@@ -386,7 +386,7 @@ impl RustNode {
         members.iter().map(pid).collect::<Option<_>>().context("the process lives")
     }
 
-    fn node(&self) -> Result<&Node> {
+    pub(super) fn node(&self) -> Result<&Node> {
         self.node.as_ref().context("the node runs")
     }
 

@@ -1,21 +1,22 @@
-//! BEAM nodes of several releases and Rust nodes in one `pg` scope: whatever happens to them, at rest
-//! all see the same, and it's what a plain map says.
+//! BEAM nodes of several releases and Rust nodes in one scope, of `pg` and of `kv`: whatever happens to
+//! them, at rest all see the same, and it's what a plain map says.
 //!
 //! Each sequence of operations comes from its seed and has a scope of its own; the nodes stay. Seeds are
-//! 0 to 199 by default, even ones for the first cluster, odd ones for the second one. A failure prints its
-//! seed with the operations; `MIXED_SEED=n` runs that one alone, `MIXED_SEQUENCES=m` as many as that. The
-//! operations are the same for a seed, but what they meet on the network isn't, so it may take a few
-//! attempts to see a failure again.
+//! 0 to 199 by default, each third one for the same cluster. A failure prints its seed with the operations;
+//! `MIXED_SEED=n` runs that one alone, `MIXED_SEQUENCES=m` as many as that, with `MIXED_OPERATIONS=k`
+//! operations each instead of 10 to 40. The operations are the same for a seed, but what they meet on the
+//! network isn't, so it may take a few attempts to see a failure again.
 //!
 //! OTP 25 and 29 never meet in one scope: OTP itself can't do that.
 
 mod cluster;
 mod dialects;
+mod keys;
 mod model;
 mod plan;
 
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     time::{Duration, Instant},
 };
 
@@ -24,30 +25,58 @@ use rand::RngExt;
 
 use self::{
     cluster::{Cluster, Host, Sight},
-    model::{Member, Model, difference},
+    model::{Member, Model, View, difference},
     plan::{GROUPS, Op, SLOTS, operations},
 };
 use crate::support::{Otp, SOON};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_equal_at_rest_of_27_29_29_and_two_rust_nodes() -> Result<()> {
-    converge(&[Otp::R27, Otp::R29, Otp::R29], 0).await
+    let releases = [Otp::R27, Otp::R29, Otp::R29];
+    converge(&releases, 0, async |cluster, seed, count| {
+        let plan = operations(seed, count, cluster.beam(), cluster.rust());
+        Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_equal_at_rest_of_25_27_and_two_rust_nodes() -> Result<()> {
-    converge(&[Otp::R25, Otp::R27], 1).await
+    let releases = [Otp::R25, Otp::R27];
+    converge(&releases, 1, async |cluster, seed, count| {
+        let plan = operations(seed, count, cluster.beam(), cluster.rust());
+        Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    })
+    .await
 }
 
-/// How many sequences run when nobody says otherwise, on both clusters together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_values_are_equal_at_rest_of_29_29_and_two_rust_nodes() -> Result<()> {
+    converge(&[Otp::R29, Otp::R29], 2, async |cluster, seed, count| {
+        let plan = keys::operations(seed, count, cluster.beam(), cluster.rust());
+        keys::Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    })
+    .await
+}
+
+/// How many sequences run when nobody says otherwise, on all clusters together.
 const SEQUENCES: u64 = 200;
 
-/// Runs the seeds that are odd, or those that are even.
-async fn converge(releases: &[Otp], odd: u64) -> Result<()> {
+/// How many clusters there are.
+const CLUSTERS: u64 = 3;
+
+/// Runs the seeds of a cluster: `run` has one happen, with so many operations if somebody said how many, and
+/// returns how long it took from the last of them to rest.
+async fn converge(
+    releases: &[Otp],
+    place: u64,
+    mut run: impl AsyncFnMut(&mut Cluster, u64, Option<u64>) -> Result<Duration>,
+) -> Result<()> {
     let (seed, given) = (number("MIXED_SEED")?, number("MIXED_SEQUENCES")?);
     let count = given.unwrap_or(if seed.is_some() { 1 } else { SEQUENCES });
     let first = seed.unwrap_or(0);
-    let seeds: Vec<_> = (first..first + count).filter(|seed| seed % 2 == odd).collect();
+    let operations = number("MIXED_OPERATIONS")?;
+    let seeds: Vec<_> = (first..first + count).filter(|seed| seed % CLUSTERS == place).collect();
     if seeds.is_empty() {
         return Ok(());
     }
@@ -55,14 +84,8 @@ async fn converge(releases: &[Otp], odd: u64) -> Result<()> {
     let mut cluster = Cluster::start(releases).await?;
     let (start, mut slowest) = (Instant::now(), Duration::ZERO);
     for &seed in &seeds {
-        let plan = operations(seed, cluster.beam(), cluster.rust());
-        let ran = Sequence::run(&mut cluster, seed, &plan).await;
-        let to_rest = ran.with_context(|| {
-            let lines: Vec<_> = plan.iter().map(|op| format!("    {op}\n")).collect();
-            let lines = lines.concat();
-            format!(
-                "seed {seed} (again with MIXED_SEED={seed}), nodes {releases:?} + 2 Rust:\n{lines}"
-            )
+        let to_rest = run(&mut cluster, seed, operations).await.with_context(|| {
+            format!("seed {seed} (again with MIXED_SEED={seed}), nodes {releases:?} + 2 Rust")
         })?;
         slowest = slowest.max(to_rest);
     }
@@ -74,6 +97,11 @@ async fn converge(releases: &[Otp], odd: u64) -> Result<()> {
         );
     }
     cluster.finish().await
+}
+
+/// The operations, one a line.
+fn lines(plan: &[impl Display]) -> String {
+    plan.iter().fold("after\n".to_owned(), |lines, op| format!("{lines}    {op}\n"))
 }
 
 fn number(variable: &str) -> Result<Option<u64>> {
@@ -203,56 +231,7 @@ impl<'a> Sequence<'a> {
         for node in 0..self.cluster.nodes.len() {
             self.start_scope(node).await?;
         }
-        let expected = self.model.view();
-        let end = Instant::now() + SOON;
-        let mut dial_at = Instant::now();
-        loop {
-            let seen = self.cluster.look().await?;
-            let apart = self.apart(&seen);
-            let differences: String = seen
-                .iter()
-                .zip(&self.cluster.nodes)
-                .flat_map(|(sight, host)| {
-                    let followed = sight.followed.as_ref().map(|view| (" (subscriber)", view));
-                    [Some(("", &sight.view)), followed].into_iter().flatten().filter_map(
-                        |(what, view)| {
-                            let difference = difference(&expected, view);
-                            let name = host.name();
-                            (!difference.is_empty())
-                                .then(|| format!("  {name}{what}:\n{difference}"))
-                        },
-                    )
-                })
-                .collect();
-            if apart.is_empty() && differences.is_empty() {
-                return Ok(());
-            }
-            let now = Instant::now();
-            if now >= end {
-                let mut text = format!("not at rest within {SOON:?}\n{differences}");
-                for (a, b) in apart {
-                    writeln!(text, "  {a} and {b} aren't connected")?;
-                }
-                bail!(text);
-            }
-            if now >= dial_at {
-                for (a, b) in apart {
-                    let (by, to) = if rand::rng().random() { (a, b) } else { (b, a) };
-                    self.cluster.connect(by, to).await?;
-                }
-                dial_at = now + Duration::from_millis(100);
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-    }
-
-    /// Pairs of which one end doesn't see the other.
-    fn apart(&self, seen: &[Sight]) -> Vec<(usize, usize)> {
-        let name = |node: usize| self.cluster.nodes[node].name();
-        let pairs = (0..seen.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
-        pairs
-            .filter(|&(a, b)| !seen[a].nodes.contains(name(b)) || !seen[b].nodes.contains(name(a)))
-            .collect()
+        rest(self.cluster, &self.model.view(), Cluster::look).await
     }
 
     async fn clean_up(&mut self) -> Result<()> {
@@ -263,4 +242,60 @@ impl<'a> Sequence<'a> {
         }
         Ok(())
     }
+}
+
+/// Connects whoever isn't, until all are and see what is expected.
+async fn rest<T: Display + PartialEq>(
+    cluster: &mut Cluster,
+    expected: &View<T>,
+    mut look: impl AsyncFnMut(&mut Cluster) -> Result<Vec<Sight<T>>>,
+) -> Result<()> {
+    let end = Instant::now() + SOON;
+    let mut dial_at = Instant::now();
+    loop {
+        let seen = look(cluster).await?;
+        let apart = apart(cluster, &seen);
+        let differences: String = seen
+            .iter()
+            .zip(&cluster.nodes)
+            .flat_map(|(sight, host)| {
+                let followed = sight.followed.as_ref().map(|view| (" (subscriber)", view));
+                [Some(("", &sight.view)), followed].into_iter().flatten().filter_map(
+                    |(what, view)| {
+                        let difference = difference(expected, view);
+                        let name = host.name();
+                        (!difference.is_empty()).then(|| format!("  {name}{what}:\n{difference}"))
+                    },
+                )
+            })
+            .collect();
+        if apart.is_empty() && differences.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if now >= end {
+            let mut text = format!("not at rest within {SOON:?}\n{differences}");
+            for (a, b) in apart {
+                writeln!(text, "  {a} and {b} aren't connected")?;
+            }
+            bail!(text);
+        }
+        if now >= dial_at {
+            for (a, b) in apart {
+                let (by, to) = if rand::rng().random() { (a, b) } else { (b, a) };
+                cluster.connect(by, to).await?;
+            }
+            dial_at = now + Duration::from_millis(100);
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+/// Pairs of which one end doesn't see the other.
+fn apart<T>(cluster: &Cluster, seen: &[Sight<T>]) -> Vec<(usize, usize)> {
+    let name = |node: usize| cluster.nodes[node].name();
+    let pairs = (0..seen.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
+    pairs
+        .filter(|&(a, b)| !seen[a].nodes.contains(name(b)) || !seen[b].nodes.contains(name(a)))
+        .collect()
 }

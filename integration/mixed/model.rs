@@ -13,8 +13,9 @@ pub(super) struct Member {
     pub(super) serial: i64,
 }
 
-/// The groups with members, by name in Erlang syntax; members sorted, each as often as it joined.
-pub(super) type View = BTreeMap<String, Vec<Member>>;
+/// What is in each group, or at each key, by its name in Erlang syntax. Of `pg` it's the members, sorted,
+/// each as often as it joined.
+pub(super) type View<T = Member> = BTreeMap<String, Vec<T>>;
 
 /// What the groups should be once all is quiet.
 #[derive(Default)]
@@ -63,7 +64,7 @@ impl Model {
 }
 
 /// Sorts the bags and leaves out the empty ones, of which OTP 29 lists some.
-pub(super) fn comparable(mut view: View) -> View {
+pub(super) fn comparable<T: Ord>(mut view: View<T>) -> View<T> {
     view.retain(|_, members| !members.is_empty());
     for members in view.values_mut() {
         members.sort_unstable();
@@ -72,13 +73,16 @@ pub(super) fn comparable(mut view: View) -> View {
 }
 
 /// What differs, a group a line; nothing when nothing does.
-pub(super) fn difference(expected: &View, found: &View) -> String {
+pub(super) fn difference<T: fmt::Display + PartialEq>(
+    expected: &View<T>,
+    found: &View<T>,
+) -> String {
     let mut lines = Vec::new();
     let groups = expected.keys().chain(found.keys().filter(|group| !expected.contains_key(*group)));
     for group in groups {
         let (expected, found) = (expected.get(group), found.get(group));
         if expected != found {
-            let list = |members: Option<&Vec<Member>>| {
+            let list = |members: Option<&Vec<T>>| {
                 let all = members.into_iter().flatten().map(ToString::to_string);
                 all.collect::<Vec<_>>().join(" ")
             };

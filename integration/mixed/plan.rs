@@ -35,11 +35,12 @@ pub(super) enum Op {
     Pause { milliseconds: u64 },
 }
 
-/// The operations of a seed, for a cluster of so many BEAM nodes followed by so many Rust nodes.
-pub(super) fn operations(seed: u64, beam: usize, rust: usize) -> Vec<Op> {
+/// The operations of a seed, so many or 10 to 40, for a cluster of so many BEAM nodes followed by so many
+/// Rust nodes.
+pub(super) fn operations(seed: u64, count: Option<u64>, beam: usize, rust: usize) -> Vec<Op> {
     let mut random = StdRng::seed_from_u64(seed);
     let length = random.random_range(10..=40);
-    (0..length).map(|_| operation(&mut random, beam, rust)).collect()
+    (0..count.unwrap_or(length)).map(|_| operation(&mut random, beam, rust)).collect()
 }
 
 fn operation(random: &mut impl Rng, beam: usize, rust: usize) -> Op {
@@ -70,7 +71,7 @@ fn slots(random: &mut impl Rng) -> Vec<usize> {
     (0..count).map(|_| random.random_range(0..SLOTS)).collect()
 }
 
-fn another(random: &mut impl Rng, node: usize, nodes: usize) -> usize {
+pub(super) fn another(random: &mut impl Rng, node: usize, nodes: usize) -> usize {
     (node + random.random_range(1..nodes)) % nodes
 }
 

@@ -31,7 +31,7 @@ async fn beam_node(otp: Otp, name: &str, epmd: &Epmd) -> Result<ErlNode> {
 }
 
 /// Also needed after each restart of the node.
-async fn load(node: &ErlNode) -> Result<()> {
+pub(crate) async fn load(node: &ErlNode) -> Result<()> {
     if node.otp() != Otp::R29 {
         node.load("erlang/otp25/data_publisher.erl").await?;
     }
