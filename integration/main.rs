@@ -3,6 +3,7 @@
 mod calls;
 mod cli;
 mod discovery;
+mod faults;
 mod harness;
 mod hostile;
 mod member;

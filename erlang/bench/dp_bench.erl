@@ -11,7 +11,8 @@
 %% of its processes share; durations are measured by one that nobody sets.
 -module(dp_bench).
 
--export([start_peer/3, meet/2, lose/2, reconnect/2, send/2, heard/2, delays/1, met_at/1]).
+-export([start_peer/3, stop_peer/1, meet/2, lose/2, reconnect/2, send/2, heard/2, delays/1, met_at/1]).
+-export([flood/3]).
 -export([call/3, update_bytes/0, clock/0]).
 -export([view/1, joins/3, stamped_joins/2, reads/4, codec/2]).
 
@@ -52,6 +53,11 @@ stop_peer(Scope) ->
     exit(whereis(Scope), kill),
     receive {'DOWN', Monitor, process, _, _} -> ok end.
 
+%% Tells all the peer knows of changes to a few groups, as fast as it can for so many milliseconds: how many they
+%% were, and the longest that a send had to wait.
+flood(Scope, Groups, Time) ->
+    ask(Scope, {flood, Groups, Time}).
+
 %% Connects to a node and returns when its scope and the peer know each other.
 meet(Scope, Node) ->
     true = net_kernel:connect_node(Node),
@@ -70,7 +76,8 @@ reconnect(Scope, Node) ->
 %% - `{joins, Groups, Members}`: one update for each of them, group after group;
 %% - `{leaves, Groups, Members}`: each of them leaves, by an update of its own, in no order;
 %% - `{swaps, Groups, Members, Count}`: so many updates, each of which puts another in the place of one member;
-%% - `{snapshot, Groups, Members}`: all of it at once, as local data.
+%% - `{snapshot, Groups, Members}`: all of it at once, as local data;
+%% - `{herd, Count}`: so many times the local data of one group.
 send(Scope, What) ->
     ask(Scope, {send, What}).
 
@@ -149,6 +156,12 @@ asked({send, What}, From, Peer) ->
     [barrier(Pid) || Pid := _ <- Peer#peer.known],
     reply(From, ok),
     Peer;
+asked({flood, Groups, Time}, From, Peer) ->
+    To = maps:keys(Peer#peer.known),
+    Sent = flood(To, Groups, element(1, pids(1)), timer() + Time * 1000_000, 0, 0),
+    [barrier(Pid) || Pid <- To],
+    reply(From, Sent),
+    Peer;
 asked({lose, Node}, From, #peer{known = Known} = Peer) ->
     true = erlang:disconnect_node(Node),
     Lost = [Pid || Pid := _ <- Known, node(Pid) =:= Node],
@@ -213,7 +226,20 @@ send_each({swaps, Groups, Members, Count}, To) ->
     end);
 send_each({snapshot, Groups, Members}, To) ->
     Data = data(Groups, Members),
-    [gen_server:cast(Pid, {local_data, self(), 1, Data}) || Pid <- To].
+    [gen_server:cast(Pid, {local_data, self(), 1, Data}) || Pid <- To];
+send_each({herd, Count}, To) ->
+    each(Count, fun(_) -> [gen_server:cast(Pid, {local_data, self(), 1, data(1, 1)}) || Pid <- To] end).
+
+%% In turns a member joins a group and leaves it.
+flood(To, Groups, Member, End, Count, Longest) ->
+    {Add, Remove} = case Count div Groups rem 2 of 0 -> {[Member], []}; 1 -> {[], [Member]} end,
+    Start = timer(),
+    update(To, group(Count rem Groups), Add, Remove),
+    Now = timer(),
+    case {max(Longest, Now - Start), Count + 1} of
+        {Most, All} when Now >= End, All rem (2 * Groups) =:= 0 -> {All, Most};
+        {Most, All} -> flood(To, Groups, Member, End, All, Most)
+    end.
 
 %% As data_publisher:do_update.
 update(To, Group, Add, Remove) ->

@@ -15,9 +15,12 @@
 
 mod clock;
 mod crowd;
+mod health;
+mod pace;
 mod plot;
 mod proc;
 mod rows;
+mod soak;
 mod stage;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests need more of it")]
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
 async fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["run", options @ ..] => table(options).await,
+        ["soak", options @ ..] => soak::run(options).await,
         [TARGET | ONE_THREAD_TARGET, name, epmd, dial @ ..] => {
             target::run(name, epmd.parse()?, dial.first().copied()).await
         }

@@ -321,6 +321,10 @@ impl Crowd {
         Ok(Self(RustNode::start(role, &name, &bench.epmd, &more).await?))
     }
 
+    pub(crate) fn process_id(&self) -> Result<u32> {
+        self.0.child.id().context("the crowd has ended")
+    }
+
     /// Returns when each peer was told of so many joins.
     pub(crate) async fn heard(&mut self, joins: u32) -> Result<()> {
         let answer = self.0.ask(&format!("heard {joins}")).await?;

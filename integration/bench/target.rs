@@ -16,7 +16,7 @@ use data_publisher::rpc::Exception;
 use data_publisher::term::{List, Term};
 use data_publisher::{Cookie, Node, NodeConfig, Pg, atom, tuple, wire};
 
-use crate::clock;
+use crate::{clock, health, pace};
 
 /// Operations in one batch, where single ones are too short to be timed.
 pub(crate) const BATCH: u32 = 200;
@@ -26,6 +26,8 @@ pub(crate) async fn run(name: &str, epmd_port: u16, dial: Option<&str>) -> Resul
     let node = data_publisher::start(config(name, epmd_port)?).await?;
     let target = Target { pg: Pg::start(&node, atom!("bench"))?, member: Arc::new(node.spawn()) };
     target.allow(&node);
+    pace::allow(&node, &target.pg, &target.member);
+    health::allow(&node);
     if let Some(peer) = dial {
         node.connect(peer).await?;
     }
@@ -74,6 +76,14 @@ impl Target {
             async move { target.reads(&arguments).await }
         });
         rpc.allow(module(), atom!("codec"), 2, |arguments| async move { codec(&arguments) });
+        let target = self.clone();
+        rpc.allow(module(), atom!("has"), 2, move |arguments| {
+            let target = target.clone();
+            async move {
+                let group = group_name(arguments[1].integer()?);
+                Ok((!target.pg.get_members(&group).is_empty()).into())
+            }
+        });
     }
 
     fn view(&self) -> Term {
@@ -171,6 +181,6 @@ fn measure(batches: i64, mut operation: impl FnMut()) -> Term {
 }
 
 /// As `dp_bench:group/1`.
-fn group_name(number: i64) -> Term {
+pub(crate) fn group_name(number: i64) -> Term {
     Term::binary_of(format!("group-{number:07}"))
 }

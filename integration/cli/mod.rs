@@ -59,11 +59,18 @@ impl Cli {
     }
 
     fn command(epmd_port: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_data-publisher"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_data-publisher"));
+        command
             .args(arguments)
             .env_clear()
             .env("ERL_EPMD_PORT", epmd_port.to_string())
-            .envs(variables.iter().copied())
+            .envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// Starts whatever the command says that is one in the end.
+    pub(crate) fn of(mut command: Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -112,7 +119,7 @@ impl Cli {
     }
 
     /// Writes a line and waits for its `reply`; `ok` of it.
-    async fn ask(&mut self, line: &str) -> Result<Value> {
+    pub(crate) async fn ask(&mut self, line: &str) -> Result<Value> {
         let reply = self.reply(line).await?;
         ensure!(reply.get("error").is_none(), "`{line}`: {reply}");
         Ok(reply["ok"].clone())

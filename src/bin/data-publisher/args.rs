@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
 use data_publisher::discovery::Dns;
+use data_publisher::node::Limits;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
 
@@ -83,6 +85,9 @@ pub(crate) struct Join {
     /// The address to listen at [default: all, or the name's host part if it is a loopback address]
     #[arg(long)]
     pub(crate) listen: Option<IpAddr>,
+    /// Seconds of silence until a node counts as gone, give or take a quarter; best what the others have
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) net_ticktime: u64,
     /// Connect only to the nodes named, not to those they know
     #[arg(long)]
     pub(crate) no_mesh: bool,
@@ -298,7 +303,10 @@ impl Join {
     /// The node's settings.
     pub(crate) fn config(&self) -> anyhow::Result<NodeConfig> {
         let mut config = self.identity.access.config(&self.identity.name)?;
-        config = config.mesh(!self.no_mesh);
+        let mut limits = Limits::default();
+        limits.tick_time = Duration::from_secs(self.net_ticktime);
+        limits.tick_interval = limits.tick_interval.min(limits.tick_time / 4);
+        config = config.mesh(!self.no_mesh).limits(limits);
         if let Some(port) = self.port {
             config = config.port(port);
         }
