@@ -6,7 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "it's how it answers")]
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use anyhow::{Context, Result, bail, ensure};
+use data_publisher::epmd::Epmd;
 use data_publisher::node::{Process, Received};
 use data_publisher::term::NodeName;
 use data_publisher::{Node, atom, map, tuple};
@@ -35,9 +38,14 @@ pub(crate) async fn run(
     target: &str,
 ) -> Result<()> {
     let target: NodeName = target.parse()?;
+    // Nobody dials them, so they aren't in EPMD, where a thousand don't fit.
+    let found = Epmd::new(epmd_port).lookup(target.host(), target.short()).await?;
+    let port = found.context("the target isn't registered")?.port;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (mut nodes, mut heard) = (Vec::new(), Vec::new());
     for number in 0..count {
         let config = target::config(&format!("{number}-{name}"), epmd_port)?.hidden();
+        let config = config.resolver(move |_: &NodeName| Some(address));
         let node = data_publisher::start(config).await?;
         node.connect(&target).await?;
         if role == Role::Peers {

@@ -12,8 +12,50 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 
-/// Nanoseconds, of which percentiles are asked.
-type Times = Arc<Mutex<Vec<u64>>>;
+/// How many times were how long: sixteen steps from each power of two nanoseconds to the next. It takes the same
+/// memory however many there are.
+struct Histogram {
+    steps: [u64; 64 << STEPS],
+    longest: u64,
+}
+
+/// Of sixteen steps, in bits.
+const STEPS: u32 = 4;
+
+impl Histogram {
+    const EMPTY: Self = Self { steps: [0; 64 << STEPS], longest: 0 };
+
+    fn add(&mut self, nanos: u64) {
+        let exponent = nanos.checked_ilog2().unwrap_or_default().max(STEPS);
+        let step = nanos >> (exponent - STEPS) & ((1 << STEPS) - 1);
+        self.steps[((exponent << STEPS) + step as u32) as usize] += 1;
+        self.longest = self.longest.max(nanos);
+    }
+
+    /// The least that so many of a hundred don't exceed, up to a step.
+    fn percentile(&self, percent: u64) -> u64 {
+        let mut left = self.count() * percent / 100;
+        for (place, count) in self.steps.iter().enumerate() {
+            if left < *count {
+                let (exponent, step) = (place as u32 >> STEPS, place as u64 & ((1 << STEPS) - 1));
+                return ((1 << STEPS) + step + 1) << (exponent - STEPS.min(exponent));
+            }
+            left -= count;
+        }
+        0
+    }
+
+    fn count(&self) -> u64 {
+        self.steps.iter().sum()
+    }
+
+    /// `{Count, P50, P99, Longest}`
+    fn term(&self) -> Term {
+        tuple![self.count(), self.percentile(50), self.percentile(99), self.longest]
+    }
+}
+
+type Times = Arc<Mutex<Histogram>>;
 
 /// Allows:
 ///
@@ -33,10 +75,10 @@ pub(crate) fn allow(node: &Node, pg: &Pg, member: &Arc<Process>) {
             let times = paced(&pg, &member, rate, millis).await;
             let times =
                 times.map_err(|error| Exception::error(Term::binary_of(error.to_string())))?;
-            Ok(percentiles(times))
+            Ok(times.term())
         }
     });
-    let times = Times::default();
+    let times = Times::new(Mutex::new(Histogram::EMPTY));
     let (scope, seen) = (pg.clone(), times.clone());
     rpc.allow(module(), atom!("watch"), 1, move |_| {
         let (pg, times) = (scope.clone(), seen.clone());
@@ -48,7 +90,7 @@ pub(crate) fn allow(node: &Node, pg: &Pg, member: &Arc<Process>) {
                 while let Some(event) = events.next().await {
                     if let Event::Join { group: Term::Integer(stamp), .. } = event {
                         let delay = clock::now().saturating_sub(stamp).max(0).cast_unsigned();
-                        times.lock().unwrap_or_else(PoisonError::into_inner).push(delay);
+                        times.lock().unwrap_or_else(PoisonError::into_inner).add(delay);
                     }
                 }
             });
@@ -56,8 +98,8 @@ pub(crate) fn allow(node: &Node, pg: &Pg, member: &Arc<Process>) {
         }
     });
     rpc.allow(module(), atom!("watched"), 1, move |_| {
-        let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
-        async move { Ok(percentiles(times)) }
+        let seen = times.lock().unwrap_or_else(PoisonError::into_inner).term();
+        async move { Ok(seen) }
     });
 }
 
@@ -66,8 +108,9 @@ async fn paced(
     member: &Process,
     rate: usize,
     millis: u64,
-) -> Result<Vec<u64>, data_publisher::pg::JoinError> {
-    let (mut times, start) = (Vec::new(), Instant::now());
+) -> Result<Box<Histogram>, data_publisher::pg::JoinError> {
+    let (mut times, start) = (Box::new(Histogram::EMPTY), Instant::now());
+    let mut done = 0;
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = Duration::from_millis(millis);
@@ -76,23 +119,17 @@ async fn paced(
         tick.tick().await;
         // What is due by now, whatever ticks came late.
         let due = start.elapsed().min(end).as_micros() as usize * rate / 1_000_000;
-        while times.len() < due {
+        while done < due {
             // Two joins in one nanosecond would be one group.
             last = clock::now().max(last + 1);
             let before = Instant::now();
             pg.join(last, member.pid()).await?;
-            times.push(before.elapsed().as_nanos() as u64);
+            times.add(before.elapsed().as_nanos() as u64);
             let before = Instant::now();
             pg.leave(last, member.pid()).await?;
-            times.push(before.elapsed().as_nanos() as u64);
+            times.add(before.elapsed().as_nanos() as u64);
+            done += 2;
         }
     }
     Ok(times)
-}
-
-/// `{Count, P50, P99, Longest}`
-fn percentiles(mut times: Vec<u64>) -> Term {
-    times.sort_unstable();
-    let at = |percent| times.get(times.len() * percent / 100).copied().unwrap_or_default();
-    tuple![times.len() as u64, at(50), at(99), times.last().copied().unwrap_or_default()]
 }
