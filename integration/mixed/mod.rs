@@ -2,7 +2,8 @@
 //! them, at rest all see the same, and it's what a plain map says.
 //!
 //! Each sequence of operations comes from its seed and has a scope of its own; the nodes stay. Seeds are
-//! 0 to 199 by default, each third one for the same cluster. A failure prints its seed with the operations;
+//! 0 to 199 by default, each third one for the same cluster. A failure prints its seed with what is left of the
+//! operations when all is taken away that it doesn't need;
 //! `MIXED_SEED=n` runs that one alone, `MIXED_SEQUENCES=m` as many as that, with `MIXED_OPERATIONS=k`
 //! operations each instead of 10 to 40. The operations are the same for a seed, but what they meet on the
 //! network isn't, so it may take a few attempts to see a failure again.
@@ -14,6 +15,7 @@ mod dialects;
 mod keys;
 mod model;
 mod plan;
+mod shrink;
 
 use std::{
     fmt::{Display, Write as _},
@@ -27,34 +29,30 @@ use self::{
     cluster::{Cluster, Host, Sight},
     model::{Member, Model, View, difference},
     plan::{GROUPS, Op, SLOTS, operations},
+    shrink::shrunk,
 };
 use crate::support::{Otp, SOON};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_equal_at_rest_of_27_29_29_and_two_rust_nodes() -> Result<()> {
-    let releases = [Otp::R27, Otp::R29, Otp::R29];
-    converge(&releases, 0, async |cluster, seed, count| {
-        let plan = operations(seed, count, cluster.beam(), cluster.rust());
-        Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    converge(&[Otp::R27, Otp::R29, Otp::R29], 0, operations, async |cluster, number, plan| {
+        Sequence::run(cluster, number, plan).await
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_equal_at_rest_of_25_27_and_two_rust_nodes() -> Result<()> {
-    let releases = [Otp::R25, Otp::R27];
-    converge(&releases, 1, async |cluster, seed, count| {
-        let plan = operations(seed, count, cluster.beam(), cluster.rust());
-        Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    converge(&[Otp::R25, Otp::R27], 1, operations, async |cluster, number, plan| {
+        Sequence::run(cluster, number, plan).await
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_values_are_equal_at_rest_of_29_29_and_two_rust_nodes() -> Result<()> {
-    converge(&[Otp::R29, Otp::R29], 2, async |cluster, seed, count| {
-        let plan = keys::operations(seed, count, cluster.beam(), cluster.rust());
-        keys::Sequence::run(cluster, seed, &plan).await.with_context(|| lines(&plan))
+    converge(&[Otp::R29, Otp::R29], 2, keys::operations, async |cluster, number, plan| {
+        keys::Sequence::run(cluster, number, plan).await
     })
     .await
 }
@@ -65,12 +63,16 @@ const SEQUENCES: u64 = 200;
 /// How many clusters there are.
 const CLUSTERS: u64 = 3;
 
-/// Runs the seeds of a cluster: `run` has one happen, with so many operations if somebody said how many, and
-/// returns how long it took from the last of them to rest.
-async fn converge(
+/// Draws the operations of a seed, see [`operations`].
+type Draw<T> = fn(u64, Option<u64>, usize, usize) -> Vec<T>;
+
+/// Runs the seeds of a cluster. `run` has operations happen, in a scope of that number, and returns how long it
+/// took from the last of them to rest.
+async fn converge<T: Clone + Display>(
     releases: &[Otp],
     place: u64,
-    mut run: impl AsyncFnMut(&mut Cluster, u64, Option<u64>) -> Result<Duration>,
+    draw: Draw<T>,
+    mut run: impl AsyncFnMut(&mut Cluster, u64, &[T]) -> Result<Duration>,
 ) -> Result<()> {
     let (seed, given) = (number("MIXED_SEED")?, number("MIXED_SEQUENCES")?);
     let count = given.unwrap_or(if seed.is_some() { 1 } else { SEQUENCES });
@@ -84,10 +86,25 @@ async fn converge(
     let mut cluster = Cluster::start(releases).await?;
     let (start, mut slowest) = (Instant::now(), Duration::ZERO);
     for &seed in &seeds {
-        let to_rest = run(&mut cluster, seed, operations).await.with_context(|| {
-            format!("seed {seed} (again with MIXED_SEED={seed}), nodes {releases:?} + 2 Rust")
-        })?;
-        slowest = slowest.max(to_rest);
+        let plan = draw(seed, operations, cluster.beam(), cluster.rust());
+        match run(&mut cluster, seed, &plan).await {
+            Ok(to_rest) => slowest = slowest.max(to_rest),
+            Err(error) => {
+                // Nothing of what has gone wrong shall be met again.
+                discard(cluster).await;
+                let fails = async |plan: &[T]| {
+                    let Ok(mut fresh) = Cluster::start(releases).await else { return false };
+                    let fails = run(&mut fresh, seed, plan).await.is_err();
+                    discard(fresh).await;
+                    fails
+                };
+                let left = shrunk(plan, fails).await;
+                return Err(error.context(format!(
+                    "seed {seed} (again with MIXED_SEED={seed}), nodes {releases:?} + 2 Rust, after\n{}",
+                    lines(&left)
+                )));
+            }
+        }
     }
     let (each, count) = (start.elapsed() / seeds.len() as u32, seeds.len());
     #[expect(clippy::print_stdout, reason = "for who runs it with --nocapture")]
@@ -99,9 +116,14 @@ async fn converge(
     cluster.finish().await
 }
 
+/// Ends the nodes, whatever crash they had: it's told already.
+async fn discard(cluster: Cluster) {
+    let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
+}
+
 /// The operations, one a line.
 fn lines(plan: &[impl Display]) -> String {
-    plan.iter().fold("after\n".to_owned(), |lines, op| format!("{lines}    {op}\n"))
+    plan.iter().fold(String::new(), |lines, op| format!("{lines}    {op}\n"))
 }
 
 fn number(variable: &str) -> Result<Option<u64>> {
