@@ -2,6 +2,7 @@
 
 mod calls;
 mod demo;
+mod doctor;
 mod failures;
 mod join;
 mod modules;

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Names(Names),
     /// Asks a node whether it is there: `pong 0.8 ms`, or `pang` and exit code 1
     Ping(Ping),
+    /// Finds out why there's no connection to a node, or who sees something else than others in a scope
+    Doctor(Doctor),
     /// Calls a server on a node, as `gen_server:call/2`, and prints its reply as an Erlang term
     Call(Call),
     /// Tells a server on a node something, as `gen_server:cast/2`; nothing comes back
@@ -171,6 +173,26 @@ pub(crate) struct Names {
 pub(crate) struct Ping {
     /// The node
     pub(crate) node: NodeName,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = "\
+Each step is told when it's done, and a failed one with its cure.
+Exit code: 0 when all is well, 1 when a step failed, 2 for any failure here.")]
+pub(crate) struct Doctor {
+    /// The node
+    pub(crate) node: NodeName,
+    /// What runs in the scope
+    #[arg(long, value_enum, default_value_t = Module::Pg)]
+    pub(crate) module: Module,
+    /// The scope to look at [default: pg with --module pg; else it has to be given]
+    #[arg(long, required_if_eq_any([("module", "kv"), ("module", "raw")]))]
+    pub(crate) scope: Option<String>,
+    /// One JSON object a step instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) guest: Guest,
 }

@@ -56,6 +56,11 @@ impl TlsArgs {
         })
     }
 
+    /// Whether connections are TLS.
+    pub(crate) fn is_given(&self) -> bool {
+        self.tls_optfile.is_some() || self.tls_certfile.is_some()
+    }
+
     fn tls(&self) -> Result<Option<Tls>, TlsConfigError> {
         if let Some(file) = &self.tls_optfile {
             return Tls::from_optfile(file).map(Some);

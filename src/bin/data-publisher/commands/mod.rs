@@ -2,6 +2,7 @@
 
 mod call;
 mod demo;
+mod doctor;
 mod epmd;
 mod guest;
 mod input;
@@ -20,6 +21,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Join(args) => join::run(args).await,
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Ping(args) => ping::run(args).await,
         Command::Call(args) => call::call(args).await,
         Command::Cast(args) => call::cast(args).await,
