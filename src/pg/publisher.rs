@@ -188,7 +188,9 @@ impl DataPublisher for PgPublisher {
     ) {
         let is_local = origin == effects.node();
         let whose = if is_local { Origin::Local } else { Origin::Remote };
-        let _room = (update.len() > MANY).then(|| self.members.reserve(update.len()));
+        if update.len() > MANY {
+            self.members.reserve(update.len());
+        }
         for Change { group, add, remove } in update {
             if remove.is_empty() {
                 view.members.join(whose, group, add);

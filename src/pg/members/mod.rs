@@ -14,6 +14,7 @@ mod bag;
 mod groups;
 mod hash;
 mod name;
+mod table;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -3,8 +3,6 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use scc::Equivalent;
-
 use super::hash::Secret;
 use crate::term::Term;
 
@@ -17,11 +15,29 @@ pub(in crate::pg) struct Name {
 
 impl Name {
     pub(in crate::pg) fn of(term: &Term) -> Self {
-        Self { hash: Secret.hash_one(term), term: term.clone() }
+        Self::with_hash(Self::hash_of(term), term)
     }
 
     pub(in crate::pg) fn term(&self) -> &Term {
         &self.term
+    }
+
+    /// The hash of such a name.
+    pub(super) fn hash_of(term: &Term) -> u64 {
+        Secret.hash_one(term)
+    }
+
+    /// The name whose hash is this.
+    pub(super) fn with_hash(hash: u64, term: &Term) -> Self {
+        Self { hash, term: term.clone() }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn is(&self, hash: u64, term: &Term) -> bool {
+        self.hash == hash && self.term == *term
     }
 }
 
@@ -36,31 +52,6 @@ impl Eq for Name {}
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
-    }
-}
-
-/// A name that is looked for.
-#[derive(Debug)]
-pub(super) struct Sought<'a> {
-    hash: u64,
-    term: &'a Term,
-}
-
-impl<'a> Sought<'a> {
-    pub(super) fn of(term: &'a Term) -> Self {
-        Self { hash: Secret.hash_one(term), term }
-    }
-}
-
-impl Hash for Sought<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl Equivalent<Name> for Sought<'_> {
-    fn equivalent(&self, name: &Name) -> bool {
-        self.hash == name.hash && *self.term == name.term
     }
 }
 

@@ -358,3 +358,33 @@ fn a_group_that_is_there_is_found_and_listed_whatever_else_happens() {
         assert!(lister.join().is_ok());
     });
 }
+
+/// While others read: a table that waits for them to look away keeps ever more of what is gone.
+#[test]
+fn names_that_come_and_go_leave_nothing_behind() {
+    const MANY: i64 = 100_000;
+    /// Each part of the table has room for some.
+    const FEW: usize = 64 * 112;
+    let members = Members::default();
+    let join = |number: i64| members.change(Origin::Local, &number.into(), &[pid(1)], &[]);
+    let leave = |number: i64| members.change(Origin::Local, &number.into(), &[], &[pid(1)]);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                members.get_members(&7.into());
+            }
+        });
+        for number in 0..MANY {
+            join(number);
+            leave(number);
+        }
+        assert!(members.capacity() <= FEW, "room for {}", members.capacity());
+        (0..MANY).for_each(join);
+        assert!(members.capacity() >= MANY as usize);
+        (0..MANY).for_each(leave);
+        assert!(members.capacity() <= FEW, "room for {}", members.capacity());
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(members.which_groups().is_empty());
+}

@@ -1,20 +1,17 @@
 //! What readers see of a scope.
 //!
-//! The scope writes, everybody reads, and who asks for members never waits for the scope, with two
-//! exceptions, of a microsecond each: who asks first for the members of a large group after a change makes
-//! the list, and for that takes the group's lock, which the scope holds for a change of that group; and who
-//! finds nobody looks again with a lock on a 32nd of a handful of groups.
+//! The scope writes, everybody reads, and who asks for members never waits for the scope, but for the instant in
+//! which it puts a group into the [`table`](super::table) or makes the list of a large one: who asks first for the
+//! members of such a group after a change makes the list, and for that takes the group's lock, which the scope holds
+//! for a change of that group.
 //!
 //! A small group is an immutable list: a change makes a new one. A large one, of more than [`FEW`]
 //! members, is a bag that changes in place, and a list made of it when somebody asks.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use scc::HashIndex;
-use scc::hash_index::Entry;
-
 use super::bag::{Bag, same};
-use super::name::{Hashed, Name, Sought};
+use super::table::{Now, Table};
 use crate::term::{Pid, Term};
 
 /// Most members of a group that is only a list: above, making it anew costs more than a bag does.
@@ -27,7 +24,7 @@ const FEW: usize = 16;
 /// A group costs 64 bytes in a table that is half full or more, the list of its members (16 bytes and 24
 /// for each) and its name.
 #[derive(Clone, Debug, Default)]
-pub struct Members(Arc<HashIndex<Name, Group, Hashed>>);
+pub struct Members(Arc<Table<Group>>);
 
 /// Whose members a change concerns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,83 +71,86 @@ impl Members {
 
     /// All groups with all members, in term order.
     pub fn all(&self) -> Vec<(Term, Arc<[Pid]>)> {
-        let mut all = Vec::new();
-        self.0.iter_sync(|name, group| {
-            all.push((name.term().clone(), group.all()));
-            true
-        });
-        // A large group may have lost its last member while it was listed.
+        let mut groups = Vec::new();
+        self.0.for_each(|name, group| groups.push((name.clone(), group.clone())));
+        // The lists of large groups are made without a lock on the table.
+        let mut all: Vec<_> = groups.into_iter().map(|(name, group)| (name, group.all())).collect();
+        // A large group may have lost its last member meanwhile.
         all.retain(|(_, pids)| !pids.is_empty());
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        // While the table grows one may be seen twice.
-        all.dedup_by(|(a, _), (b, _)| a == b);
         all
     }
 
-    /// As long as this is held, there's room for so many groups at once; a table that doubles again and
-    /// again on the way there costs more, and leaves what it had in memory for a while.
-    pub(in crate::pg) fn reserve(&self, groups: usize) -> impl Sized {
-        self.0.reserve(groups)
+    /// Makes room for so many more groups at once; a table that doubles again and again on the way there costs
+    /// more, and leaves what it had in memory for a while.
+    pub(in crate::pg) fn reserve(&self, groups: usize) {
+        self.0.reserve(groups);
     }
 
     /// Members join. A new group shares the list.
     pub(in crate::pg) fn join(&self, origin: Origin, name: &Term, pids: &Arc<[Pid]>) {
-        if pids.is_empty() {
-            return;
-        }
-        match self.0.entry_sync(Name::of(name)) {
-            Entry::Vacant(entry) => {
-                entry.insert_entry(Group::of(origin, pids.clone()));
-            }
-            Entry::Occupied(entry) => store(entry, |group| group.change(origin, pids, &[])),
+        if !pids.is_empty() {
+            let new = || Some(Group::of(origin, pids.clone()));
+            self.put(name, new, (origin, pids, &[]));
         }
     }
 
     /// Members leave and join; whoever leaves is there.
     pub(in crate::pg) fn change(&self, origin: Origin, name: &Term, add: &[Pid], remove: &[Pid]) {
-        match self.0.entry_sync(Name::of(name)) {
-            Entry::Vacant(entry) if !add.is_empty() => {
-                entry.insert_entry(Group::of(origin, add.into()));
+        let new = || (!add.is_empty()).then(|| Group::of(origin, add.into()));
+        self.put(name, new, (origin, add, remove));
+    }
+
+    fn put(
+        &self,
+        name: &Term,
+        new: impl FnOnce() -> Option<Group>,
+        (origin, add, remove): (Origin, &[Pid], &[Pid]),
+    ) {
+        let mut large = None;
+        self.0.change(name, new, |group| match group {
+            Group::Large(group) => {
+                large = Some(group.clone());
+                Now::Same
             }
-            Entry::Vacant(_) => {}
-            Entry::Occupied(entry) => store(entry, |group| group.change(origin, add, remove)),
+            small => small.change(origin, add, remove),
+        });
+        // A list of a large one may just be made, which those who read other groups shall not wait for.
+        if let Some(large) = large {
+            match large.change(origin, add, remove) {
+                Now::Same => {}
+                changed => self.0.change(name, || None, |_| changed),
+            }
         }
     }
 
     pub(in crate::pg) fn clear(&self) {
-        self.0.clear_sync();
+        self.0.clear();
     }
 
-    /// Reads a group. In the instant in which it changes it may seem to be nowhere: then it's looked for
-    /// with the lock that a change takes.
+    /// Reads a group. Of a large one a list may have to be made, which nobody else shall wait for.
     fn read<R>(&self, group: &Term, read: impl Fn(&Group) -> R) -> Option<R> {
-        let sought = Sought::of(group);
-        let found = self.0.peek_with(&sought, |_, group| read(group));
-        found.or_else(|| self.0.read_sync(&sought, |_, group| read(group)))
+        let large = |group: &Group| match group {
+            Group::Large(large) => Err(Group::Large(large.clone())),
+            small => Ok(read(small)),
+        };
+        self.0.read(group, large).map(|found| found.unwrap_or_else(|large| read(&large)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
     }
 
     fn groups_where(&self, wanted: impl Fn(&Group) -> bool) -> Vec<Term> {
         let mut names = Vec::new();
-        self.0.iter_sync(|name, group| {
+        self.0.for_each(|name, group| {
             if wanted(group) {
-                names.push(name.term().clone());
+                names.push(name.clone());
             }
-            true
         });
         names.sort();
-        // While the table grows one may be seen twice.
-        names.dedup();
         names
-    }
-}
-
-type Occupied<'a> = scc::hash_index::OccupiedEntry<'a, Name, Group, Hashed>;
-
-fn store(mut entry: Occupied<'_>, change: impl FnOnce(&Group) -> Changed) {
-    match change(entry.get()) {
-        Changed::InPlace => {}
-        Changed::Into(group) => entry.update(group),
-        Changed::Ended => entry.remove_entry(),
     }
 }
 
@@ -171,13 +171,6 @@ enum Group {
 struct Both {
     all: Arc<[Pid]>,
     local: Arc<[Pid]>,
-}
-
-/// What a change made of a group.
-enum Changed {
-    InPlace,
-    Into(Group),
-    Ended,
 }
 
 impl Group {
@@ -206,7 +199,7 @@ impl Group {
         }
     }
 
-    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Changed {
+    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Now<Self> {
         if let Self::Large(large) = self {
             return large.change(origin, add, remove);
         }
@@ -214,7 +207,7 @@ impl Group {
         if all.len() + add.len() > FEW {
             let large = Large::new(Bags { all: all.into(), local: self.local().into() });
             return match large.change(origin, add, remove) {
-                Changed::InPlace => Changed::Into(Self::Large(Arc::new(large))),
+                Now::Same => Now::Other(Self::Large(Arc::new(large))),
                 other => other,
             };
         }
@@ -225,11 +218,11 @@ impl Group {
         Self::of_lists(changed(&all, add, remove), local)
     }
 
-    fn of_lists(all: Arc<[Pid]>, local: Arc<[Pid]>) -> Changed {
+    fn of_lists(all: Arc<[Pid]>, local: Arc<[Pid]>) -> Now<Self> {
         if all.is_empty() {
-            return Changed::Ended;
+            return Now::Gone;
         }
-        Changed::Into(if local.is_empty() {
+        Now::Other(if local.is_empty() {
             Self::Elsewhere(all)
         } else if local.len() == all.len() {
             Self::Here(local)
@@ -302,7 +295,7 @@ impl Large {
     }
 
     /// A list that has been made stays with who has it: the group goes on without one.
-    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Changed {
+    fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Now<Group> {
         let mut bags = self.bags();
         let change = |bag: &mut Bag| {
             for pid in remove {
@@ -321,8 +314,8 @@ impl Large {
             return Group::of_lists(bags.all.list(), bags.local.list());
         }
         if self.all.get().is_some() || self.local.get().is_some() {
-            return Changed::Into(Group::Large(Arc::new(Self::unlisted(self.bags.clone()))));
+            return Now::Other(Group::Large(Arc::new(Self::unlisted(self.bags.clone()))));
         }
-        Changed::InPlace
+        Now::Same
     }
 }

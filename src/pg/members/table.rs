@@ -1,0 +1,125 @@
+//! A map from names of groups that one writes and all read, whatever thread they are on.
+//!
+//! It's in [`SHARDS`] parts, each a hash table behind a lock of its own, which is held for as long as it takes to
+//! find a group or to put one: so a reader meets the writer once in sixty-four times, and then for less than a
+//! microsecond, and each part grows by itself.
+//!
+//! Nothing is left for later: a group that is gone has left no trace. (A table without locks keeps what was
+//! removed until no reader can see it any more; under steady change that was, now and then, for ever.)
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::{Entry, OccupiedEntry};
+
+use super::hash::is_too_large;
+use super::name::Name;
+use crate::term::Term;
+
+/// A power of two.
+const SHARDS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Table<V>(Box<[Shard<V>]>);
+
+/// On a cache line of its own: who reads one shard doesn't slow down who reads the next.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Shard<V>(RwLock<HashTable<(Name, V)>>);
+
+/// What becomes of a value.
+pub(super) enum Now<V> {
+    /// It stays, or has changed in place.
+    Same,
+    Other(V),
+    Gone,
+}
+
+impl<V> Table<V> {
+    /// Reads the value of a name while nobody changes it. `read` is short: others wait for it.
+    pub(super) fn read<R>(&self, name: &Term, read: impl FnOnce(&V) -> R) -> Option<R> {
+        let hash = Name::hash_of(name);
+        let shard = self.shard(hash).read();
+        let (_, value) = shard.find(hash, |(known, _)| known.is(hash, name))?;
+        Some(read(value))
+    }
+
+    /// Gives each name with its value, shard by shard, in no order.
+    pub(super) fn for_each(&self, mut each: impl FnMut(&Term, &V)) {
+        for shard in &self.0 {
+            shard.read().iter().for_each(|(name, value)| each(name.term(), value));
+        }
+    }
+
+    /// Changes the value of a name; `new` makes one where there's none.
+    pub(super) fn change(
+        &self,
+        name: &Term,
+        new: impl FnOnce() -> Option<V>,
+        change: impl FnOnce(&mut V) -> Now<V>,
+    ) {
+        let hash = Name::hash_of(name);
+        let mut shard = self.shard(hash).write();
+        let is_it = |(known, _): &(Name, V)| known.is(hash, name);
+        match shard.entry(hash, is_it, |(known, _)| known.hash()) {
+            Entry::Vacant(entry) => {
+                if let Some(value) = new() {
+                    entry.insert((Name::with_hash(hash, name), value));
+                }
+            }
+            Entry::Occupied(mut entry) => match change(&mut entry.get_mut().1) {
+                Now::Same => {}
+                Now::Other(value) => entry.get_mut().1 = value,
+                Now::Gone => {
+                    OccupiedEntry::remove(entry);
+                    if is_too_large(shard.capacity(), shard.len()) {
+                        let half = shard.capacity() / 2;
+                        shard.shrink_to(half, |(known, _)| known.hash());
+                    }
+                }
+            },
+        }
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn reserve(&self, more: usize) {
+        // Some shards get more than their part.
+        let each = more / SHARDS + more / SHARDS / 8;
+        for shard in &self.0 {
+            shard.write().reserve(each, |(known, _)| known.hash());
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        for shard in &self.0 {
+            *shard.write() = HashTable::new();
+        }
+    }
+
+    /// How many names there is room for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.iter().map(|shard| shard.read().capacity()).sum()
+    }
+
+    /// The table takes a place from the low bits of a hash and a mark from the highest ones.
+    fn shard(&self, hash: u64) -> &Shard<V> {
+        &self.0[(hash >> 32) as usize % SHARDS]
+    }
+}
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Shard(RwLock::default())).collect())
+    }
+}
+
+impl<V> Shard<V> {
+    fn read(&self) -> RwLockReadGuard<'_, HashTable<(Name, V)>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashTable<(Name, V)>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
