@@ -6,17 +6,22 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use data_publisher::term::Term;
 
 use super::{Extent, Goal, Health, Times};
 use crate::crowd::Role;
 use crate::proc;
 use crate::stage::{Bench, Crowd, Kind, Target};
-use crate::support::{ErlNode, Otp, SOON, wait_until};
+use crate::support::{ErlNode, Otp, SOON, wait_eval, wait_until};
 
 /// Joins and leaves a second, of the target itself and of the other Rust nodes.
 const OWN_RATE: u32 = 2_000;
 const RATE: u32 = 9_000;
+
+/// Groups that a member of the target is in all the time, so that its peers have something to see.
+const OWN_GROUPS: i64 = 5;
+
+/// Groups of the driver's peer, and those of the two BEAM nodes.
+const OTHERS: i64 = 100 + 2;
 
 /// Simulated peers: sixteen without the driver's peer, two Rust nodes and two BEAM nodes.
 const SIMULATED: u32 = 11;
@@ -34,7 +39,8 @@ pub(super) async fn soak(bench: &Bench, extent: Extent) -> Result<Vec<Goal>> {
         Target::start(bench, Kind::Rust, Some(stage.target.name())).await?,
         Target::start(bench, Kind::Rust, Some(stage.target.name())).await?,
     ];
-    sees(&stage.target, bench, 102).await?;
+    stage.call("joins", &format!("[bench, 5000001, {}]", 5_000_000 + OWN_GROUPS)).await?;
+    sees(&stage.target, bench, OTHERS + OWN_GROUPS).await?;
     stage.settle().await?;
     let (process, before) = (stage.target.process_id()?, Health::of(&stage).await?);
 
@@ -56,14 +62,17 @@ pub(super) async fn soak(bench: &Bench, extent: Extent) -> Result<Vec<Goal>> {
     }
     let rate = count as f64 / length.as_secs_f64();
 
-    sees(&stage.target, bench, 102).await.context("at rest")?;
+    sees(&stage.target, bench, OTHERS + OWN_GROUPS).await.context("at rest")?;
     for node in &beam {
-        let view = format!(
-            "{{length(pg:which_groups(bench)), length(pg:get_members(bench, {}))}}",
-            name(node)
-        );
-        let seen: Term = node.eval(&view).await?.parse()?;
-        ensure!(seen.tuple::<2>()?[0].integer()? >= 3, "{} sees {seen}", node.name());
+        // They are connected to the target alone, so they see what it publishes, and their own.
+        let groups = format!("{}", OWN_GROUPS + 1);
+        wait_eval(
+            node,
+            "length([G || G <- pg:which_groups(bench), pg:get_members(bench, G) =/= []])",
+            &groups,
+            SOON,
+        )
+        .await?;
     }
     let after = Health::of(&stage).await?;
     for node in rust {
