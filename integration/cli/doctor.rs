@@ -116,6 +116,24 @@ async fn keys_and_values_are_compared_too() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_scope_of_pg_is_not_greeted_as_one_of_kv() -> Result<()> {
+    for otp in [Otp::R25, Otp::R27] {
+        let (epmd, nodes) = pair(otp).await?;
+        let arguments = ["a@127.0.0.1", "--module", "kv", "--scope", "pg"];
+        let ended = doctor(epmd.port(), &arguments).await?;
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        nodes[0].eval("probe:start_scope(other), ok").await?;
+        let arguments = ["a@127.0.0.1", "--module", "kv", "--scope", "other"];
+        let ended = doctor(epmd.port(), &arguments).await?;
+        ended.assert_found("scope", &["other on a@127.0.0.1 is a scope of pg", "--module kv"]);
+        wait_eval(&nodes[0], "length(pg:get_members(pg, g))", "4", SOON).await?;
+        // A crash there would fail this.
+        finish(nodes).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_disagrees_is_named_with_the_group() -> Result<()> {
     let (epmd, nodes) = pair(Otp::R29).await?;
     // What no node does by itself.

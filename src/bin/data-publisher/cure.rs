@@ -149,6 +149,9 @@ fn of_connect(error: &ConnectError) -> Option<String> {
             "EPMD knows a port, but nothing can be reached there: a firewall, or a node that died"
                 .to_owned()
         }
+        ConnectError::WrongName { node, found } if node.short() == found.short() => {
+            format!("Use that name, {found}: host part and all")
+        }
         ConnectError::WrongName { .. } => {
             "Its EPMD entry is stale; try again in a moment".to_owned()
         }

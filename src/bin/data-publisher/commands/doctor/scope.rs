@@ -50,6 +50,19 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
     report.step("nodes", began, Ok(((), seen)))?;
 
     let began = Instant::now();
+    if args.module == Module::Kv {
+        // A `pg` before OTP 29 dies of the words in which any other publisher greets.
+        for other in others.iter().chain([peer]) {
+            if is_pg(node, other, &name).await {
+                let trouble = Trouble::new(
+                    format!("{name} on {other} is a scope of pg, which isn't greeted as one of kv"),
+                    "Leave --module kv out, or name another --scope",
+                );
+                report.step::<()>("scope", began, Err(trouble))?;
+                return Ok(());
+            }
+        }
+    }
     let ours = match args.module {
         Module::Kv => Ours::Kv(Kv::start(node, name.clone())?),
         Module::Pg => Ours::Pg(Pg::start(node, name.clone())?),
@@ -116,6 +129,15 @@ async fn meet_others(node: &Node, peer: &NodeName) -> Vec<NodeName> {
     }
     met.sort();
     met
+}
+
+/// Whether who has the name there is a `pg` before OTP 29.
+async fn is_pg(node: &Node, peer: &NodeName, scope: &Atom) -> bool {
+    let Ok(pid @ Term::Pid(_)) = call(node, peer, "erlang", "whereis", list![scope]).await else {
+        return false;
+    };
+    let began = call(node, peer, "proc_lib", "translate_initial_call", list![pid]).await;
+    began.is_ok_and(|began| began.tuple::<3>().is_ok_and(|[module, ..]| module.is_atom("pg")))
 }
 
 /// Who runs the scope, and how each speaks. Those who say that they do are waited for until we know each other.
