@@ -7,8 +7,11 @@
 
 use bytes::{Buf, BytesMut};
 
-/// Room for one read: a few hundred updates of a scope, and little for an idle connection to hold.
+/// Room for a first read: a hundred updates of a scope, and little for an idle connection to hold.
 const CHUNK: usize = 16 << 10;
+
+/// Most room for a read; it grows to that while each read fills what there is.
+const LARGEST: usize = 8 * CHUNK;
 
 /// A buffer that grew beyond this is given back once it's no longer needed.
 const LARGE: usize = 16 * CHUNK;
@@ -20,30 +23,48 @@ pub struct Deframer {
     /// Bytes at its start that were given out as frames.
     taken: usize,
     max_frame: usize,
+    /// Room for the next read.
+    room: usize,
+    /// The length at which the last read would have filled its room.
+    full: usize,
 }
 
 impl Deframer {
     /// Takes frames of up to `max_frame` bytes, their length field not counted.
     pub fn new(max_frame: usize) -> Self {
-        Self { buffer: BytesMut::new(), taken: 0, max_frame }
+        Self { buffer: BytesMut::new(), taken: 0, max_frame, room: CHUNK, full: usize::MAX }
     }
 
     /// Where the next bytes go, to be appended; there is room for at least 16 KiB.
     ///
     /// The room doubles with the bytes that are here, whatever length a frame claims.
     pub fn buffer(&mut self) -> &mut BytesMut {
+        let is_calm = self.buffer.len() <= CHUNK / 4;
+        if is_calm {
+            self.room = CHUNK;
+        } else if self.was_filled() {
+            self.room = LARGEST.min(2 * self.room);
+        }
         self.buffer.advance(self.taken);
         self.taken = 0;
-        if self.buffer.capacity() - self.buffer.len() < CHUNK {
-            self.buffer.reserve(CHUNK);
+        let waiting = self.buffer.len();
+        if self.buffer.capacity() - waiting < self.room {
+            self.buffer.reserve(self.room);
         }
-        // After a huge frame nearly nothing is left in a huge buffer.
-        if self.buffer.capacity() > LARGE && self.buffer.len() <= CHUNK {
-            let mut small = BytesMut::with_capacity(2 * CHUNK);
+        // After a huge frame, or a stream of small ones, nearly nothing is left in a large buffer.
+        let most = if is_calm { 2 * CHUNK } else { LARGE };
+        if self.buffer.capacity() > most && waiting <= CHUNK {
+            let mut small = BytesMut::with_capacity(waiting + self.room);
             small.extend_from_slice(&self.buffer);
             self.buffer = small;
         }
+        self.full = self.buffer.capacity();
         &mut self.buffer
+    }
+
+    /// Whether the last read has left no room: more may be waiting.
+    pub fn was_filled(&self) -> bool {
+        self.buffer.len() >= self.full
     }
 
     /// The next frame without its length, an empty one being a tick; `None` if it isn't complete.

@@ -2,8 +2,13 @@
 //!
 //! It never waits for anything but the socket: on the BEAM's side a socket nobody reads freezes the
 //! whole scope there. What can't be taken closes the connection instead.
+//!
+//! A peer that sends small frames faster than single reads are worth it is read a thousand times a
+//! second, all that has come at once (as a network card under load interrupts less often): most of
+//! what an update costs in such a stream would be system calls and the waking of threads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
@@ -11,6 +16,15 @@ use super::socket::ReadHalf;
 use super::{Connection, DownReason};
 use crate::node::router::Router;
 use crate::wire::{Deframer, FragmentLimits, Inbound, Incoming};
+
+/// A read that brings so many frames is worth waiting for.
+const MANY: usize = 64;
+
+/// After so many such reads in a row the next ones are waited for.
+const STREAM: u32 = 4;
+
+/// So long: what a BEAM can send in it is a small part of what it may have queued before it waits.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads until the connection is closed, by either end.
 pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut socket: ReadHalf) {
@@ -38,6 +52,7 @@ async fn read(
         },
     );
     let mut filling = None;
+    let mut stream = 0;
     loop {
         match socket.read_buf(deframer.buffer()).await {
             Ok(0) if connection.queue().is_finishing() => return DownReason::Stopped,
@@ -48,6 +63,7 @@ async fn read(
                 return DownReason::ConnectionClosed;
             }
         }
+        let mut frames = 0;
         loop {
             let frame = match deframer.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -57,6 +73,7 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
+            frames += 1;
             let handled = match inbound.incoming(frame) {
                 Ok(Some(Incoming::Message(message))) => {
                     router.receive_message(connection, &message, &mut filling)
@@ -78,6 +95,11 @@ async fn read(
         }
         if let Err(reason) = router.deliver_batch(connection, filling.take()) {
             return reason;
+        }
+        stream = if frames >= MANY { stream + 1 } else { 0 };
+        // A full buffer is as much as one read can bring.
+        if stream >= STREAM && !deframer.was_filled() {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
