@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::legacy;
-use super::members::{Groups, Hashed, Members, Name, Origin, Secret};
+use super::members::{ByName, Groups, Members, Name, Origin, Secret};
 use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
 use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
@@ -136,7 +136,7 @@ impl Drop for View {
 struct Watched {
     monitor: MonitorId,
     /// How often it's in each group.
-    groups: HashMap<Name, usize, Hashed>,
+    groups: ByName<usize>,
 }
 
 impl DataPublisher for PgPublisher {
@@ -380,20 +380,24 @@ impl View {
         for pid in pids {
             let watched = self.watched.entry(pid.clone()).or_insert_with(|| Watched {
                 monitor: effects.monitor(pid),
-                groups: HashMap::default(),
+                groups: ByName::default(),
             });
-            *watched.groups.entry(Name::of(group)).or_default() += 1;
+            let group = Name::of(group);
+            match watched.groups.find_name(&group) {
+                Some(place) => *watched.groups.at_mut(place) += 1,
+                None => watched.groups.add(group, 1),
+            }
         }
     }
 
     fn unwatch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
         for pid in pids {
             let Some(watched) = self.watched.get_mut(pid) else { continue };
-            let group = Name::of(group);
-            if let Some(count) = watched.groups.get_mut(&group) {
+            if let Some(place) = watched.groups.find_name(&Name::of(group)) {
+                let count = watched.groups.at_mut(place);
                 *count -= 1;
                 if *count == 0 {
-                    watched.groups.remove(&group);
+                    watched.groups.remove(place);
                 }
             }
             if watched.groups.is_empty() {

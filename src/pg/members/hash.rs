@@ -36,7 +36,12 @@ pub(super) struct Hash32(u32);
 
 impl Hash32 {
     pub(super) fn of(item: &impl Hash) -> Self {
-        Self((Secret.hash_one(item) >> 32) as u32)
+        Self::half_of(Secret.hash_one(item))
+    }
+
+    /// The high half of a hash.
+    pub(super) fn half_of(hash: u64) -> Self {
+        Self((hash >> 32) as u32)
     }
 
     /// As the table wants it: it takes the place from the low bits and a mark from the high ones.
@@ -65,6 +70,11 @@ impl Places {
         self.0.is_empty()
     }
 
+    /// How many there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// The place for which `is_it` holds, of those with this hash.
     pub(super) fn find(&self, hash: Hash32, is_it: impl Fn(usize) -> bool) -> Option<usize> {
         let place =
@@ -91,6 +101,11 @@ impl Places {
         if let Some(place) = self.0.find_mut(hash.spread(), |place| place.at as usize == from) {
             place.at = to as u32;
         }
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.0.reserve(more, |place| place.hash.spread());
     }
 
     pub(super) fn shrink_to(&mut self, capacity: usize) {

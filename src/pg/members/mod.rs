@@ -11,6 +11,7 @@
 //! The hash tables have a secret, for their keys are a peer's choice, see [`hash`].
 
 mod bag;
+mod by_name;
 mod groups;
 mod hash;
 mod name;
@@ -20,8 +21,9 @@ mod tests;
 mod view;
 
 pub use bag::Bag;
+pub(super) use by_name::ByName;
 pub use groups::Groups;
 pub(super) use hash::Secret;
-pub(super) use name::{Hashed, Name};
+pub(super) use name::Name;
 pub use view::Members;
 pub(super) use view::Origin;

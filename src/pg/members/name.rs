@@ -1,7 +1,7 @@
 //! Names of groups with their hash, which is made once and then kept: a table that grows doesn't look at
 //! the names again, and two names are compared only if their hashes are equal.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use super::hash::Secret;
 use crate::term::Term;
@@ -15,7 +15,7 @@ pub(in crate::pg) struct Name {
 
 impl Name {
     pub(in crate::pg) fn of(term: &Term) -> Self {
-        Self::with_hash(Self::hash_of(term), term)
+        Self::with_hash(Self::hash_of(term), term.clone())
     }
 
     pub(in crate::pg) fn term(&self) -> &Term {
@@ -28,8 +28,8 @@ impl Name {
     }
 
     /// The name whose hash is this.
-    pub(super) fn with_hash(hash: u64, term: &Term) -> Self {
-        Self { hash, term: term.clone() }
+    pub(super) fn with_hash(hash: u64, term: Term) -> Self {
+        Self { hash, term }
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -38,45 +38,5 @@ impl Name {
 
     pub(super) fn is(&self, hash: u64, term: &Term) -> bool {
         self.hash == hash && self.term == *term
-    }
-}
-
-impl PartialEq for Name {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.term == other.term
-    }
-}
-
-impl Eq for Name {}
-
-impl Hash for Name {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// The hash that a name already has.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::pg) struct Hashed(u64);
-
-impl BuildHasher for Hashed {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("a name gives its hash and nothing else");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }

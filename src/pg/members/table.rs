@@ -1,6 +1,6 @@
 //! A map from names of groups that one writes and all read, whatever thread they are on.
 //!
-//! It's in [`SHARDS`] parts, each a hash table behind a lock of its own, which is held for as long as it takes to
+//! It's in [`SHARDS`] parts, each behind a lock of its own, which is held for as long as it takes to
 //! find a group or to put one: so a reader meets the writer once in sixty-four times, and then for less than a
 //! microsecond, and each part grows by itself.
 //!
@@ -9,10 +9,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::{Entry, OccupiedEntry};
-
-use super::hash::is_too_large;
+use super::by_name::ByName;
 use super::name::Name;
 use crate::term::Term;
 
@@ -25,7 +22,7 @@ pub(super) struct Table<V>(Box<[Shard<V>]>);
 /// On a cache line of its own: who reads one shard doesn't slow down who reads the next.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Shard<V>(RwLock<HashTable<(Name, V)>>);
+struct Shard<V>(RwLock<ByName<V>>);
 
 /// What becomes of a value.
 pub(super) enum Now<V> {
@@ -39,12 +36,12 @@ impl<V> Table<V> {
     /// Reads the value of a name while nobody changes it. `read` is short: others wait for it.
     pub(super) fn read<R>(&self, name: &Term, read: impl FnOnce(&V) -> R) -> Option<R> {
         let hash = Name::hash_of(name);
-        let shard = self.shard(hash).read();
-        let (_, value) = shard.find(hash, |(known, _)| known.is(hash, name))?;
-        Some(read(value))
+        let part = self.shard(hash).read();
+        let place = part.find(hash, name)?;
+        Some(read(part.at(place)))
     }
 
-    /// Gives each name with its value, shard by shard, in no order.
+    /// Gives each name with its value, part by part, in no order.
     pub(super) fn for_each(&self, mut each: impl FnMut(&Term, &V)) {
         for shard in &self.0 {
             shard.read().iter().for_each(|(name, value)| each(name.term(), value));
@@ -59,40 +56,33 @@ impl<V> Table<V> {
         change: impl FnOnce(&mut V) -> Now<V>,
     ) {
         let hash = Name::hash_of(name);
-        let mut shard = self.shard(hash).write();
-        let is_it = |(known, _): &(Name, V)| known.is(hash, name);
-        match shard.entry(hash, is_it, |(known, _)| known.hash()) {
-            Entry::Vacant(entry) => {
-                if let Some(value) = new() {
-                    entry.insert((Name::with_hash(hash, name), value));
-                }
+        let mut part = self.shard(hash).write();
+        let Some(place) = part.find(hash, name) else {
+            if let Some(value) = new() {
+                part.add(Name::with_hash(hash, name.clone()), value);
             }
-            Entry::Occupied(mut entry) => match change(&mut entry.get_mut().1) {
-                Now::Same => {}
-                Now::Other(value) => entry.get_mut().1 = value,
-                Now::Gone => {
-                    OccupiedEntry::remove(entry);
-                    if is_too_large(shard.capacity(), shard.len()) {
-                        let half = shard.capacity() / 2;
-                        shard.shrink_to(half, |(known, _)| known.hash());
-                    }
-                }
-            },
+            return;
+        };
+        let value = part.at_mut(place);
+        match change(value) {
+            Now::Same => {}
+            Now::Other(other) => *value = other,
+            Now::Gone => part.remove(place),
         }
     }
 
     /// Makes room for so many more.
     pub(super) fn reserve(&self, more: usize) {
-        // Some shards get more than their part.
+        // Some parts get more than their share.
         let each = more / SHARDS + more / SHARDS / 8;
         for shard in &self.0 {
-            shard.write().reserve(each, |(known, _)| known.hash());
+            shard.write().reserve(each);
         }
     }
 
     pub(super) fn clear(&self) {
         for shard in &self.0 {
-            *shard.write() = HashTable::new();
+            *shard.write() = ByName::default();
         }
     }
 
@@ -102,9 +92,9 @@ impl<V> Table<V> {
         self.0.iter().map(|shard| shard.read().capacity()).sum()
     }
 
-    /// The table takes a place from the low bits of a hash and a mark from the highest ones.
+    /// The index takes its part of the hash from the high bits.
     fn shard(&self, hash: u64) -> &Shard<V> {
-        &self.0[(hash >> 32) as usize % SHARDS]
+        &self.0[hash as usize % SHARDS]
     }
 }
 
@@ -115,11 +105,11 @@ impl<V> Default for Table<V> {
 }
 
 impl<V> Shard<V> {
-    fn read(&self) -> RwLockReadGuard<'_, HashTable<(Name, V)>> {
+    fn read(&self) -> RwLockReadGuard<'_, ByName<V>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashTable<(Name, V)>> {
+    fn write(&self) -> RwLockWriteGuard<'_, ByName<V>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

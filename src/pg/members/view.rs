@@ -21,7 +21,7 @@ const FEW: usize = 16;
 ///
 /// A read crosses no task and waits for none. The list it gives is shared; it doesn't change.
 ///
-/// A group costs 64 bytes in a table that is half full or more, the list of its members (16 bytes and 24
+/// A group costs 64 to 96 bytes in a list, 10 to 20 in its index, the list of its members (16 bytes and 24
 /// for each) and its name.
 #[derive(Clone, Debug, Default)]
 pub struct Members(Arc<Table<Group>>);
