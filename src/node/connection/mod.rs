@@ -272,7 +272,8 @@ impl fmt::Display for DownReason {
 
 /// Encodes a message once, for any number of peers.
 pub(crate) fn encode_payload(message: &Term) -> Result<Bytes, EncodeError> {
-    let mut payload = Vec::new();
+    // An update or a call mostly fits.
+    let mut payload = Vec::with_capacity(128);
     crate::wire::encode(message, &mut payload)?;
     Ok(payload.into())
 }

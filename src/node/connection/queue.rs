@@ -128,6 +128,32 @@ struct Stream {
     large: bool,
 }
 
+/// What follows a head: the encoded term from where it is to begin.
+#[derive(Clone, Copy)]
+struct Payload<'a> {
+    encoded: &'a Bytes,
+    start: usize,
+}
+
+impl<'a> Payload<'a> {
+    fn of(encoded: &'a Bytes, outbound: &Outbound) -> Self {
+        Self { encoded, start: outbound.payload_start().min(encoded.len()) }
+    }
+
+    fn len(self) -> usize {
+        self.encoded.len() - self.start
+    }
+
+    fn bytes(self) -> &'a [u8] {
+        self.encoded.get(self.start..).unwrap_or_default()
+    }
+
+    /// The bytes for who keeps them: a count of references, which a small copy is cheaper than.
+    fn share(self) -> Bytes {
+        self.encoded.slice(self.start..)
+    }
+}
+
 /// Whether a frame was queued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Push {
@@ -165,12 +191,12 @@ impl Queue {
     /// Queues a message. The payload is `131` and a term.
     pub(crate) fn push_message(&self, from: &Pid, to: &Target, payload: &Bytes) -> Push {
         let state = &mut *self.state();
-        let payload = payload.slice(state.outbound.payload_start().min(payload.len())..);
+        let payload = Payload::of(payload, &state.outbound);
         if state.outbound.cuts(payload.len()) {
             let cut = state.outbound.cut_message(from, to, payload.len());
-            return self.push_cut(state, from, cut, payload);
+            return self.push_cut(state, from, cut, payload.share());
         }
-        self.push(state, Some(from), &payload, |outbound, order, out| {
+        self.push(state, Some(from), payload, |outbound, order, out| {
             outbound.send_head(from, to, payload.len(), order, out)
         })
     }
@@ -179,7 +205,8 @@ impl Queue {
     pub(crate) fn push_signal(&self, from: Option<&Pid>, signal: &Signal) -> Push {
         let flags = self.state().outbound.flags();
         let Some(term) = signal.payload(flags) else {
-            return self.push(&mut self.state(), from, &Bytes::new(), |outbound, order, out| {
+            let nothing = Payload { encoded: &Bytes::new(), start: 0 };
+            return self.push(&mut self.state(), from, nothing, |outbound, order, out| {
                 outbound.signal(signal, order, out)
             });
         };
@@ -192,14 +219,14 @@ impl Queue {
             }
         };
         let state = &mut *self.state();
-        let payload = payload.slice(state.outbound.payload_start().min(payload.len())..);
+        let payload = Payload::of(&payload, &state.outbound);
         if let Some(from) = from
             && state.outbound.cuts(payload.len())
         {
             let cut = state.outbound.cut_signal(signal, payload.len());
-            return self.push_cut(state, from, cut, payload);
+            return self.push_cut(state, from, cut, payload.share());
         }
-        self.push(state, from, &payload, |outbound, order, out| {
+        self.push(state, from, payload, |outbound, order, out| {
             outbound.signal_head(signal, payload.len(), order, out)
         })
     }
@@ -210,7 +237,7 @@ impl Queue {
         &self,
         state: &mut State,
         from: Option<&Pid>,
-        payload: &Bytes,
+        payload: Payload<'_>,
         write: impl FnOnce(&mut Outbound, Order, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Push {
         if state.failed.is_some() || state.finishing {
@@ -222,7 +249,7 @@ impl Queue {
                 log::error!("not sent: {error}");
                 return Push::Refused;
             }
-            frame.extend_from_slice(payload);
+            frame.extend_from_slice(payload.bytes());
             let added = frame.len();
             let large = added > self.marks.soft;
             behind.push_back(Chunk::Bytes { bytes: frame.into(), ends: true, large });
@@ -238,9 +265,9 @@ impl Queue {
         let large = added > self.marks.soft;
         let mut rest = if payload.len() >= SHARED_FROM {
             state.flush_tail(false);
-            payload.clone()
+            payload.share()
         } else {
-            state.tail.extend_from_slice(payload);
+            state.tail.extend_from_slice(payload.bytes());
             // A signal may be large by itself: an exit reason is the result of an `rpc`.
             let own = if large { state.tail.split_off(before) } else { Vec::new() };
             if large {
@@ -648,7 +675,7 @@ mod tests {
     fn push(queue: &Queue, bytes: usize) -> Push {
         let payload = Bytes::from(vec![7; bytes]);
         let mut state = queue.state();
-        queue.push(&mut state, None, &payload, |_, _, _| Ok(()))
+        queue.push(&mut state, None, Payload { encoded: &payload, start: 0 }, |_, _, _| Ok(()))
     }
 
     fn send(queue: &Queue, from: u32, message: &Term) {
