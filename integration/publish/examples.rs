@@ -16,6 +16,7 @@ use crate::otp::on_each_release;
 use crate::support::{Epmd, Otp, SOON, wait_eval};
 
 on_each_release! {
+    workers_is_one_of_a_group_and_does_what_it_is_sent
     load_is_one_publisher_in_rust_and_erlang
     config_takes_updates_and_subscribers_from_the_beam
 }
@@ -137,6 +138,32 @@ async fn load_is_one_publisher_in_rust_and_erlang(otp: Otp) -> Result<()> {
     example.until("a@127.0.0.1 8").await?;
     a.kill().await?;
     example.until("a@127.0.0.1 0").await?;
+    a.finish().await
+}
+
+async fn workers_is_one_of_a_group_and_does_what_it_is_sent(otp: Otp) -> Result<()> {
+    let epmd = Epmd::start_of(otp).await?;
+    let a = beam_node(otp, "a", &epmd).await?;
+    a.eval("{ok, _} = pg:start(pg), ok = pg:join(crew, self())").await?;
+    let arguments = ["r@127.0.0.1", "cookie", "crew", "a@127.0.0.1"];
+    let mut example = Example::start("workers", &arguments, &epmd).await?;
+    let there = "[P || P <- pg:get_members(crew), node(P) =:= 'r@127.0.0.1']";
+    wait_eval(&a, &format!("length({there})"), "1", SOON).await?;
+    let work =
+        format!("[P] = {there}, P ! {{self(), {{count, 3}}}}, receive {{P, done, W}} -> W end");
+    assert_eq!(a.eval(&work).await?, "{count,3}");
+
+    let pid = a.eval("E = spawn(fun() -> receive stop -> ok end end), pg:join(crew, E), E").await?;
+    let pid = pid.replace("<0.", "<a@127.0.0.1.");
+    example.until(&format!("join {pid}")).await?;
+    a.eval("E ! stop").await?;
+    example.until(&format!("leave {pid}")).await?;
+
+    // The end of its input: it leaves by itself.
+    let Example { _child: mut child, stdin, lines: _lines } = example;
+    drop(stdin);
+    assert!(tokio::time::timeout(SOON, child.wait()).await??.success());
+    wait_eval(&a, &format!("length({there})"), "0", SOON).await?;
     a.finish().await
 }
 
