@@ -8,7 +8,6 @@ use data_publisher::term::{Pid, Term};
 use data_publisher::wire::inbound::Incoming;
 use data_publisher::{atom, map, tuple};
 use divan::Bencher;
-use divan::counter::ItemsCount;
 
 use super::{frame, group, inbound, peer, pid, update};
 
@@ -72,29 +71,6 @@ fn update_of_a_peer_from_bytes(bencher: Bencher<'_, '_>) {
         assert!(engine.handle_pieces(&peer.node, &mut pieces, &mut actions));
         assert!(actions.is_empty());
     });
-}
-
-/// All of P1 but the socket and the tasks: each update is of a new group.
-#[divan::bench(sample_count = 20, sample_size = 1)]
-fn a_view_of_200000_groups_grows(bencher: Bencher<'_, '_>) {
-    const MANY: u32 = 200_000;
-    let peer = peer(0);
-    let member = [Pid { id: 1001, ..peer.clone() }];
-    let frames: Vec<_> =
-        (0..MANY).map(|number| frame(&peer, update(&peer, group(number), &member, &[]))).collect();
-    bencher.counter(ItemsCount::new(MANY)).with_inputs(|| engine(1)).bench_local_values(
-        |mut engine| {
-            let (mut inbound, mut actions) = (inbound(), Vec::new());
-            for frame in &frames {
-                let Ok(Some(Incoming::Message(message))) = inbound.incoming(frame) else {
-                    panic!("it's a message")
-                };
-                let mut pieces = message.payload.pieces().expect("its first byte is 131");
-                assert!(engine.handle_pieces(&peer.node, &mut pieces, &mut actions));
-            }
-            engine
-        },
-    );
 }
 
 /// A member of ours joins and leaves, and each peer is told: once a `Publish`, whatever their number.
