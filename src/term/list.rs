@@ -28,10 +28,15 @@ impl From<Vec<Term>> for List {
     }
 }
 
+impl From<Arc<[Term]>> for List {
+    fn from(elements: Arc<[Term]>) -> Self {
+        if elements.is_empty() { Self::EMPTY } else { Self(Some(elements)) }
+    }
+}
+
 impl FromIterator<Term> for List {
     fn from_iter<I: IntoIterator<Item = Term>>(elements: I) -> Self {
-        let elements: Arc<[Term]> = elements.into_iter().collect();
-        if elements.is_empty() { Self::EMPTY } else { Self(Some(elements)) }
+        elements.into_iter().collect::<Arc<[Term]>>().into()
     }
 }
 

@@ -13,6 +13,7 @@
 //! Bytes are the matter of [`wire`](crate::wire).
 
 mod atom;
+mod binary;
 mod build;
 mod display;
 mod id;
@@ -31,6 +32,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub use atom::{Atom, AtomTooLong};
+pub use binary::Binary;
 pub use id::{BadNodeName, Creation, Destination, NodeName, Pid, Port, Reference};
 pub use list::{ImproperList, List};
 pub use map::{DuplicateKey, Map};
@@ -47,7 +49,7 @@ pub mod macro_support {
 
 /// Any Erlang value.
 ///
-/// 32 bytes; a clone counts references and never copies content. Nothing here limits how deep terms
+/// 32 bytes; a clone counts references and never copies content, but for a few bytes of a binary. Nothing here limits how deep terms
 /// nest; what comes from a peer is at most [`wire::MAX_DEPTH`](crate::wire::MAX_DEPTH) deep.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub enum Term {
@@ -76,7 +78,7 @@ pub enum Term {
     /// A list whose last tail is no list, `[a|b]`.
     ImproperList(Arc<ImproperList>),
     /// A binary: whole bytes.
-    Binary(Arc<[u8]>),
+    Binary(Binary),
     /// A bit string whose last byte isn't full.
     BitString(BitString),
     /// A native record of OTP 29, which sends them to every peer.
@@ -203,7 +205,7 @@ impl Term {
 
     /// A binary of these bytes; text is given as its UTF-8.
     pub fn binary_of(bytes: impl AsRef<[u8]>) -> Self {
-        Self::Binary(Arc::from(bytes.as_ref()))
+        Self::Binary(bytes.as_ref().into())
     }
 
     /// A list of characters, what Erlang writes as `"text"`.
