@@ -18,7 +18,7 @@ use std::time::Duration;
 use data_publisher::atom;
 use data_publisher::engine::{Action, Engine, EngineOptions, Input, SubscriberId, TimerId};
 use data_publisher::term::{Atom, NodeName, Pid, Term};
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use self::network::{Connection, Signal, Watch, WatchedBy};
 use crate::random::Random;
@@ -54,11 +54,14 @@ struct Rust<S: Subject> {
     engine: Engine<S::Publisher>,
     /// What [`ALL`] makes of what it's told.
     told: S::Told,
+    told_mark: u64,
+    /// Whether a subscriber has heard something since that was last looked at.
+    heard: bool,
     /// Another subscriber, to one key.
     narrow: Option<Narrow<S>>,
     subscriptions: u64,
     /// For each peer on Rust: which of its past states was seen last.
-    seen: BTreeMap<Pid, usize>,
+    seen: FxHashMap<Pid, usize>,
     timers: Vec<(Duration, TimerId)>,
     /// When a known peer was asked for its data again.
     asked: BTreeMap<Pid, Duration>,
@@ -131,7 +134,7 @@ pub(crate) struct World<S: Subject> {
     nodes: Vec<Node<S>>,
     connections: BTreeMap<u64, Connection>,
     used_connections: u64,
-    scopes: BTreeMap<Pid, Past<S>>,
+    scopes: FxHashMap<Pid, Past<S>>,
     mutant: Option<Mutant>,
     /// Whether faults have ended.
     heals: bool,
@@ -179,7 +182,7 @@ impl<S: Subject> World<S> {
             nodes,
             connections: BTreeMap::new(),
             used_connections: 0,
-            scopes: BTreeMap::new(),
+            scopes: FxHashMap::default(),
             mutant,
             heals: false,
             actions: Vec::new(),
@@ -327,9 +330,11 @@ impl<S: Subject> World<S> {
         self.nodes[i].scope = Some(Scope::Rust(Box::new(Rust {
             engine,
             told: S::Told::default(),
+            told_mark: 0,
+            heard: false,
             narrow: None,
             subscriptions: 1,
-            seen: BTreeMap::new(),
+            seen: FxHashMap::default(),
             timers: Vec::new(),
             asked: BTreeMap::new(),
             garbage: 0,

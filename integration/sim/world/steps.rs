@@ -174,6 +174,7 @@ impl<S: Subject> World<S> {
             }
             Action::Notify { subscriber, event } => {
                 let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope else { return };
+                rust.heard = true;
                 match &mut rust.narrow {
                     _ if subscriber == ALL => S::hear(&mut rust.told, event),
                     Some(narrow) if subscriber == narrow.subscriber => {
@@ -184,6 +185,7 @@ impl<S: Subject> World<S> {
             }
             Action::Subscribed { subscriber, initial } => {
                 let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope else { return };
+                rust.heard = true;
                 match &mut rust.narrow {
                     Some(narrow) if subscriber == narrow.subscriber => {
                         narrow.told = S::first(&narrow.key, initial);
