@@ -36,6 +36,8 @@ impl Subject for Kv {
         Mutant::LateDown,
         Mutant::SnapshotRefused,
         Mutant::NoDownOfEndedScope,
+        Mutant::NoMonitorOnData,
+        Mutant::DownByPid,
         Mutant::ReusedCreation,
         Mutant::DeletesForgotten,
         Mutant::EarlyUpdateApplied,

@@ -34,6 +34,8 @@ impl Subject for Pg {
         Mutant::SilentDrop,
         Mutant::UpdateBeforeData,
         Mutant::NoDownOfEndedScope,
+        Mutant::NoMonitorOnData,
+        Mutant::DownByPid,
         Mutant::NoMonitor,
         Mutant::LateDown,
         Mutant::SnapshotRefused,

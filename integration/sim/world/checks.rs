@@ -1,10 +1,13 @@
 //! What must hold after each step, and when all is quiet.
 
+use std::collections::VecDeque;
+
 use data_publisher::engine::Input;
 use data_publisher::term::{NodeName, Pid};
 use rustc_hash::FxHashMap;
 
-use super::{Item, Narrow, Node, Past, Rust, Scope, World};
+use super::network::Connection;
+use super::{Item, Narrow, Node, Past, Rust, Scope, State, World};
 use crate::subject::{Beam, Data, Role, Runs, Subject};
 
 impl<S: Subject> World<S> {
@@ -141,14 +144,13 @@ impl<S: Subject> World<S> {
         self.heals = true;
         let count = self.nodes.len();
         for i in 0..count {
+            if self.nodes[i].state == State::Suspended {
+                self.nodes[i].state = State::Runs;
+            }
             self.start_node(i);
             self.start_scope(i);
         }
-        for i in 0..count {
-            for j in 0..i {
-                self.connect(i, j);
-            }
-        }
+        self.connect_all();
         let mut steps = 0;
         for round in 0.. {
             assert!(round < 12, "timers without end");
@@ -176,10 +178,22 @@ impl<S: Subject> World<S> {
         loop {
             self.settle(steps);
             let all = 0..self.nodes.len();
-            if all.clone().all(|i| self.nodes[i].scope.is_some()) {
+            let used = self.used_connections;
+            let had_all = all.clone().all(|i| self.nodes[i].scope.is_some());
+            all.for_each(|i| self.start_scope(i));
+            // A peer that was shed is met again.
+            self.connect_all();
+            if had_all && self.used_connections == used {
                 return;
             }
-            all.for_each(|i| self.start_scope(i));
+        }
+    }
+
+    fn connect_all(&mut self) {
+        for i in 0..self.nodes.len() {
+            for j in 0..i {
+                self.connect(i, j);
+            }
         }
     }
 
@@ -196,7 +210,10 @@ impl<S: Subject> World<S> {
                 }
             }
             for i in 0..self.nodes.len() {
-                while !self.nodes[i].inbox.is_empty() && self.nodes[i].scope.is_some() {
+                while !self.nodes[i].inbox.is_empty()
+                    && self.nodes[i].scope.is_some()
+                    && self.nodes[i].state == State::Runs
+                {
                     self.step_now(i);
                     moved = true;
                     *steps += 1;
@@ -206,8 +223,44 @@ impl<S: Subject> World<S> {
         }
     }
 
+    /// Nothing of a connection is left when the next one to its node is up: neither a peer nor a monitor.
+    pub(super) fn check_order(&self, i: usize, j: usize) {
+        let Some(Scope::Rust(rust)) = &self.nodes[i].scope else { return };
+        let (name, other) = (self.nodes[i].name(), self.nodes[j].name());
+        for (_, pid) in rust.engine.monitors() {
+            assert_ne!(pid.node, *other, "{name} has {other} back before the end of {pid}");
+        }
+    }
+
+    /// Nothing is on its way, nothing waits, and who is watched is watched by those who know.
+    fn check_nothing_is_left(&self) {
+        for Connection { ends, queues, .. } in self.connections.values() {
+            assert!(queues.iter().all(VecDeque::is_empty), "signals between {ends:?}");
+        }
+        let pairs = self.nodes.len() * (self.nodes.len() - 1) / 2;
+        assert_eq!(self.connections.len(), pairs, "connections");
+        for node in &self.nodes {
+            let name = node.name();
+            assert!(node.inbox.is_empty(), "{name} has an inbox");
+            for watched in &node.watched_by {
+                let watcher = self.node_of(&watched.watcher.node).map(|i| &self.nodes[i].watching);
+                let knows = watcher.is_some_and(|all| all.contains_key(&watched.reference));
+                assert!(
+                    knows,
+                    "{} doesn't know that it watches {}",
+                    watched.watcher, watched.target
+                );
+            }
+            if let Some(Scope::Rust(rust)) = &node.scope {
+                let monitors = rust.engine.monitors().map(|(id, _)| id.0);
+                assert!(monitors.eq(node.watching.keys().copied()), "{name} watches others");
+            }
+        }
+    }
+
     /// All know each other and show what each one owns.
     fn check_rest(&self) {
+        self.check_nothing_is_left();
         let owned: Vec<(&NodeName, &Role<S>, Data<S>)> = self.nodes.iter().map(owned).collect();
         let mut scopes: Vec<&Pid> = self.nodes.iter().filter_map(Node::scope_pid).collect();
         scopes.sort();
