@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::cli::Cli;
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 #[tokio::test]
 async fn each_release_is_what_it_says() -> Result<()> {
@@ -143,8 +144,9 @@ async fn options_are_those_the_node_runs_with() -> Result<()> {
         assert_eq!(visible.eval(&get_env("prevent_overlapping_partitions")).await?, "{ok,false}");
         assert_eq!(node.eval(&get_env("dist_auto_connect")).await?, "{ok,never}");
         let connect = format!(
-            "erlang:set_cookie('{}', cookie), net_kernel:connect_node('{0}')",
-            "b@127.0.0.1"
+            "erlang:set_cookie('{0}', {1}), net_kernel:connect_node('{0}')",
+            "b@127.0.0.1",
+            cookie()
         );
         assert_eq!(node.eval(&connect).await?, "true");
         assert_eq!(visible.eval("{nodes(), nodes(hidden)}").await?, "{[],['a@127.0.0.1']}");
@@ -365,6 +367,52 @@ async fn nodes_for_a_process_to_be_killed() -> Result<()> {
 }
 
 const PIDS_FILE: &str = "HARNESS_PIDS_FILE";
+
+/// Said in a copy of this test binary that runs the next test, by each who could say it.
+#[tokio::test]
+async fn a_run_in_which_the_cookie_is_said_ends_at_once() -> Result<()> {
+    for (who, said) in [("log", "the log"), ("node", "a@127.0.0.1"), ("program", "a program")] {
+        let run = tokio::process::Command::new(std::env::current_exe()?)
+            .args(["--exact", "harness::somebody_says_the_cookie"])
+            .env(WHO_SAYS_IT, who)
+            .env("DATA_PUBLISHER_TEST_COOKIE", "s3cr3t")
+            .kill_on_drop(true)
+            .output();
+        let ended = tokio::time::timeout(Duration::from_secs(60), run).await??;
+        let told = String::from_utf8([ended.stdout, ended.stderr].concat())?;
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("the cookie was said by {said}")), "{told}");
+        assert!(!told.contains("s3cr3t"), "{told}");
+    }
+    Ok(())
+}
+
+/// When the test above wants it; else nobody does.
+#[tokio::test]
+async fn somebody_says_the_cookie() -> Result<()> {
+    match std::env::var(WHO_SAYS_IT).as_deref() {
+        Ok("log") => {
+            cookie();
+            log::debug!("it's {}", cookie());
+        }
+        Ok("node") => {
+            let epmd = Epmd::start().await?;
+            let node = ErlNode::start(Otp::R29, "a", &epmd).await?;
+            node.eval("io:format(\"~s~n\", [erlang:get_cookie()])").await?;
+            std::future::pending::<()>().await;
+        }
+        Ok("program") => {
+            let mut echo = tokio::process::Command::new("echo");
+            echo.arg(cookie());
+            let _echo = Cli::of(echo)?;
+            std::future::pending::<()>().await;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+const WHO_SAYS_IT: &str = "HARNESS_WHO_SAYS_IT";
 
 #[tokio::test]
 async fn a_node_that_cannot_start_says_why() -> Result<()> {

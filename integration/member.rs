@@ -13,7 +13,7 @@ use data_publisher::wire::Flags;
 use data_publisher::{Cookie, Node, atom, tuple};
 
 use crate::otp::{erlang_pid, on_each_release};
-use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_until};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, cookie, wait_until};
 use crate::tls::allow_ends;
 
 on_each_release! {
@@ -86,7 +86,7 @@ impl GenServer for Counter {
 
 async fn pair(otp: Otp, way: Way, elixir: bool) -> Result<Pair> {
     let epmd = Epmd::start_of(otp).await?;
-    let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new("cookie")?);
+    let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new(cookie())?);
     let mut config = config.epmd_port(epmd.port());
     let mut options = ErlNode::options(otp, "a", epmd.port());
     let mut certificates = None;

@@ -8,7 +8,7 @@ use data_publisher::term::{NodeName, Term};
 use data_publisher::{Cookie, Scope};
 
 use crate::publishers::names::{Format, Names, Op};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 #[tokio::test]
 async fn each_format_reads_what_the_other_one_owns() -> Result<()> {
@@ -22,7 +22,7 @@ async fn each_format_reads_what_the_other_one_owns() -> Result<()> {
                 .await?;
             a.eval("dp_names:add(names, early), dp_names:add(names, gone)").await?;
 
-            let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new("cookie")?);
+            let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new(cookie())?);
             let node = data_publisher::start(config.epmd_port(epmd.port())).await?;
             let names = Names::new(format, Version::from(ours));
             let (view, unreadable) = (names.view(), names.unreadable());

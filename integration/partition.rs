@@ -32,7 +32,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, search, wait_eval, wait_until};
 
 /// A module with a test for each release.
 macro_rules! on_each_release {
@@ -528,7 +528,7 @@ struct Rust {
 impl Rust {
     async fn start(name: &str, epmd: &Epmd, limits: Limits) -> Result<Self> {
         let config = NodeConfig::new(format!("{name}@127.0.0.1"))?
-            .cookie(Cookie::new("cookie")?)
+            .cookie(Cookie::new(cookie())?)
             .epmd_port(epmd.port())
             .embedded_epmd(false)
             .limits(limits);
@@ -619,14 +619,15 @@ struct Binary {
 impl Binary {
     async fn start(name: &str, epmd: &Epmd, peers: &[&str]) -> Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_data-publisher"))
-            .args(["join", "--json", "--name", &format!("{name}@127.0.0.1"), "--cookie", "cookie"])
+            .args(["join", "--json", "--name", &format!("{name}@127.0.0.1"), "--cookie", cookie()])
             .args(["--epmd-port", &epmd.port().to_string(), "--scope", "s", "--group", "g"])
             .args(peers)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        crate::cli::Lines::collect(child.stderr.take().context("stderr was said to be a pipe")?);
         let input = child.stdin.take().context("stdin was said to be a pipe")?;
         let output = child.stdout.take().context("stdout was said to be a pipe")?;
         let mut this = Self { child, input, output: BufReader::new(output).lines() };
@@ -665,6 +666,7 @@ impl Binary {
     async fn line_with(&mut self, event: &str) -> Result<Value> {
         let line = async {
             while let Some(line) = self.output.next_line().await? {
+                search("the program", line.as_bytes(), line.len());
                 let line: Value = serde_json::from_str(&line)?;
                 if line["event"] == event {
                     return Ok(line);

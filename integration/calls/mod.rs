@@ -16,7 +16,7 @@ use data_publisher::node::{NodeConfig, Process, Received};
 use data_publisher::term::{NodeName, Term};
 use data_publisher::{Cookie, Node, gen_server};
 
-use crate::support::{Epmd, ErlNode, Otp, SOON};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie};
 
 /// So long may take what a user types.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ impl Pair {
     async fn start(otp: Otp) -> Result<Self> {
         let epmd = Epmd::start_of(otp).await?;
         let erl = ErlNode::start(otp, "a", &epmd).await?;
-        let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new("cookie")?);
+        let config = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new(cookie())?);
         let rust = data_publisher::start(config.epmd_port(epmd.port())).await?;
         rust.connect(erl.name()).await?;
         Ok(Self { epmd, erl, rust })

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::Pair;
 use crate::otp::on_each_release;
-use crate::support::Otp;
+use crate::support::{Otp, cookie};
 
 on_each_release! {
     a_remote_shell_fails_at_once_with_a_reason
@@ -26,7 +26,7 @@ async fn a_node_without_a_name_gets_one(otp: Otp) -> Result<()> {
     let mut names = Vec::new();
     for _ in 0..2 {
         let nameless = Command::new(otp.erl().await?)
-            .args(["-name", "undefined@127.0.0.1", "-setcookie", "cookie", "-noinput"])
+            .args(["-name", "undefined@127.0.0.1", "-setcookie", cookie(), "-noinput"])
             .args(["-eval", ask])
             .env("ERL_EPMD_PORT", pair.epmd.port().to_string())
             .kill_on_drop(true)
@@ -60,7 +60,7 @@ async fn a_remote_shell_fails_at_once_with_a_reason(otp: Otp) -> Result<()> {
 
 async fn fails_at_once(otp: Otp, pair: &Pair, name: &str) -> Result<()> {
     let mut shell = Command::new(otp.erl().await?)
-        .args(["-name", name, "-setcookie", "cookie", "-remsh", "r@127.0.0.1"])
+        .args(["-name", name, "-setcookie", cookie(), "-remsh", "r@127.0.0.1"])
         .env("ERL_EPMD_PORT", pair.epmd.port().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

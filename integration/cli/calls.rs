@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Cli, Ended};
-use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, free_port, wait_eval};
 
 async fn questions(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
@@ -18,7 +18,7 @@ async fn questions(otp: Otp) -> Result<()> {
     .await?;
     let run = async |arguments: &[&str]| -> Result<Ended> {
         let (command, rest) = arguments.split_first().expect("a command");
-        let all = [&[*command, "a@127.0.0.1"][..], rest, &["--cookie", "cookie"]].concat();
+        let all = [&[*command, "a@127.0.0.1"][..], rest, &["--cookie", cookie()]].concat();
         Cli::run(epmd.port(), &all).await
     };
     let said = |ended: &Ended, line: &str| {

@@ -11,13 +11,13 @@ use tokio::net::TcpListener;
 
 use super::{Cli, Ended};
 use crate::publish::load;
-use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, free_port, wait_eval};
+use crate::support::{
+    Certificates, Epmd, ErlNode, Otp, SOON, Security, cookie, free_port, wait_eval,
+};
 use crate::tls::allow_ends;
 
-const COOKIE: [&str; 2] = ["--cookie", "cookie"];
-
 async fn doctor(epmd_port: u16, arguments: &[&str]) -> Result<Ended> {
-    Cli::run(epmd_port, &[&["doctor"], arguments, &COOKIE[..]].concat()).await
+    Cli::run(epmd_port, &[&["doctor", "--cookie", cookie()], arguments].concat()).await
 }
 
 impl Ended {

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Cli, Folder};
-use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, free_port, wait_eval, wait_until};
 
 /// How long a polite end may take.
 const POLITE: Duration = Duration::from_secs(2);
 
 /// `join` with `--json` as `r@127.0.0.1` in scope `s`.
 fn join(epmd: &Epmd, arguments: &[&str]) -> Result<Cli> {
-    let usual = ["join", "--name", "r@127.0.0.1", "--cookie", "cookie", "--scope", "s", "--json"];
+    let usual = ["join", "--name", "r@127.0.0.1", "--cookie", cookie(), "--scope", "s", "--json"];
     Cli::start(epmd.port(), &[&usual[..], arguments].concat())
 }
 
@@ -207,7 +207,7 @@ async fn text_tells_the_same_to_people() -> Result<()> {
             "--name",
             "r@127.0.0.1",
             "--cookie",
-            "cookie",
+            cookie(),
             "--scope",
             "s",
             "--group",
@@ -457,15 +457,15 @@ async fn options_do_what_they_say() -> Result<()> {
     let erl = ErlNode::start(Otp::R27, "a", &epmd).await?;
     erl.eval("probe:start_scope(pg)").await?;
     let home = Folder::new("options")?;
-    let file = home.file("cookie", "cookie\n", 0o644)?;
-    home.file(".erlang.cookie", "cookie", 0o400)?;
+    let file = home.file("cookie", &format!("{}\n", cookie()), 0o644)?;
+    home.file(".erlang.cookie", cookie(), 0o400)?;
     let home = home.path().to_str().context("a path in UTF-8")?;
     let port = free_port()?.to_string();
 
     let cases: [Case<'_>; 4] = [
-        ("r1", &["--cookie", "cookie", "--hidden"], &[]),
+        ("r1", &["--cookie", cookie(), "--hidden"], &[]),
         ("r2", &["--cookie-file", &file, "--port", &port], &[]),
-        ("r3", &["--group", "g3"], &[("DATA_PUBLISHER_COOKIE", "cookie"), ("HOME", home)]),
+        ("r3", &["--group", "g3"], &[("DATA_PUBLISHER_COOKIE", cookie()), ("HOME", home)]),
         ("r4", &["--group", "g4", "--group", "g5"], &[("HOME", home)]),
     ];
     for (name, options, variables) in cases {

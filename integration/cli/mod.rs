@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, search, wait_until};
 
 /// No test of the command line waits longer for an end: so long may a failure take to be told.
 const NO_HANG: Duration = Duration::from_secs(8);
@@ -186,12 +186,13 @@ impl Cli {
 }
 
 impl Lines {
-    fn collect(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
+    pub(crate) fn collect(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let lines = Self::default();
         let seen = lines.clone();
         tokio::spawn(async move {
             let mut pipe = BufReader::new(pipe).lines();
             while let Ok(Some(line)) = pipe.next_line().await {
+                search("a program", line.as_bytes(), line.len());
                 seen.lock().lines.push(line);
             }
             seen.lock().ended = true;

@@ -5,13 +5,21 @@ use serde_json::json;
 
 use super::Cli;
 use crate::publish::versions::beam_with_names;
-use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, free_port, wait_eval};
 
 fn join<'a>(name: &'a str, peer: Option<&'a str>, module: &'a str, scope: &'a str) -> Vec<&'a str> {
     let mut all = vec!["join"];
     all.extend(peer);
     all.extend([
-        "--name", name, "--module", module, "--scope", scope, "--json", "--cookie", "cookie",
+        "--name",
+        name,
+        "--module",
+        module,
+        "--scope",
+        scope,
+        "--json",
+        "--cookie",
+        cookie(),
     ]);
     all
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use super::Cli;
-use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, free_port, wait_until};
 
 async fn ping_and_names(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
@@ -20,7 +20,7 @@ async fn ping_and_names(otp: Otp) -> Result<()> {
     assert_eq!(Cli::run(epmd.port(), &["names"]).await?.out, names.out);
 
     for options in [&[][..], &["--hidden"], &["--name", "p@127.0.0.1"]] {
-        let arguments = [&["ping", "a@127.0.0.1", "--cookie", "cookie"], options].concat();
+        let arguments = [&["ping", "a@127.0.0.1", "--cookie", cookie()], options].concat();
         let ping = Cli::run(epmd.port(), &arguments).await?;
         assert_eq!((ping.code, &ping.err[..]), (Some(0), &[][..]), "{ping:?}");
         let [line] = &ping.out[..] else { panic!("{ping:?}") };
@@ -29,7 +29,7 @@ async fn ping_and_names(otp: Otp) -> Result<()> {
         assert!(time > 0.0 && time < 1000.0, "{line}");
     }
 
-    let pang = Cli::run(epmd.port(), &["ping", "b@127.0.0.1", "--cookie", "cookie"]).await?;
+    let pang = Cli::run(epmd.port(), &["ping", "b@127.0.0.1", "--cookie", cookie()]).await?;
     assert_eq!((pang.code, &pang.out[..]), (Some(1), &["pang".to_owned()][..]), "{pang:?}");
     pang.assert_complaint(&["no node b@127.0.0.1"]);
     erl.finish().await

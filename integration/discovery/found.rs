@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use super::{config, talks, wait_nodes};
 use crate::cli::Cli;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval};
 
 on_each_release! {
     nodes_of_a_host_are_found_and_found_again
@@ -125,7 +125,7 @@ async fn join_finds_nodes_by_its_options(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
     let a = ErlNode::start(otp, "a", &epmd).await?;
     let join = |name, how: &[&'static str]| {
-        let all = ["join", "--cookie", "cookie", "--no-mesh", "--name", name];
+        let all = ["join", "--cookie", cookie(), "--no-mesh", "--name", name];
         Cli::start(epmd.port(), &[&all[..], how].concat())
     };
     let _by_host = join("h@127.0.0.1", &["--epmd-hosts", "127.0.0.9,127.0.0.1"])?;

@@ -8,10 +8,10 @@ use anyhow::Result;
 use data_publisher::term::NodeName;
 use data_publisher::{Cookie, Node, NodeConfig};
 
-use crate::support::{ErlNode, SOON, wait_eval, wait_until};
+use crate::support::{ErlNode, SOON, cookie, wait_eval, wait_until};
 
 fn config(name: &str, epmd_port: u16) -> Result<NodeConfig> {
-    Ok(NodeConfig::new(name)?.cookie(Cookie::new("cookie")?).epmd_port(epmd_port))
+    Ok(NodeConfig::new(name)?.cookie(Cookie::new(cookie())?).epmd_port(epmd_port))
 }
 
 /// Waits until nodes are connected to ours, exactly these.

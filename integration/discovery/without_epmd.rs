@@ -9,7 +9,7 @@ use data_publisher::term::NodeName;
 use super::{config, talks, wait_nodes};
 use crate::cli::Cli;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, ErlNode, Otp, SOON, free_port, wait_eval};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, free_port, wait_eval};
 
 on_each_release! {
     one_port_for_all_nodes_needs_no_epmd
@@ -41,10 +41,10 @@ async fn one_port_for_all_nodes_needs_no_epmd(otp: Otp) -> Result<()> {
     assert!(data_publisher::epmd::Epmd::new(no_epmd).names("127.0.0.1").await.is_err());
 
     let port = port.to_string();
-    let ping = ["ping", a.name(), "--cookie", "cookie", "--dist-port", &port];
+    let ping = ["ping", a.name(), "--cookie", cookie(), "--dist-port", &port];
     let ended = Cli::run(no_epmd, &[&ping[..], &["--name", "p@127.0.0.5"]].concat()).await?;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let join = ["join", a.name(), "--name", "j@127.0.0.6", "--cookie", "cookie", "--dist-port"];
+    let join = ["join", a.name(), "--name", "j@127.0.0.6", "--cookie", cookie(), "--dist-port"];
     let _join = Cli::start(no_epmd, &[&join[..], &[&port]].concat())?;
     wait_eval(&a, "lists:member('j@127.0.0.6', nodes())", "true", SOON).await?;
     assert_eq!(b.eval("net_adm:ping('j@127.0.0.6')").await?, "pong");

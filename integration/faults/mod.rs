@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::cable::{Faults, Way};
 use self::host::{Host, is_possible};
 use crate::cli::Cli;
-use crate::support::{ErlNode, Otp, SOON, free_port, wait_eval, wait_until};
+use crate::support::{ErlNode, Otp, SOON, cookie, free_port, wait_eval, wait_until};
 
 /// As for most networks.
 const MTU: u16 = 1500;
@@ -85,7 +85,7 @@ impl Pair {
         let mut command = host.command(env!("CARGO_BIN_EXE_data-publisher"));
         command
             .args(["join", beam.name(), "--name", &format!("r@{}", host.there)])
-            .args(["--cookie", "cookie", "--scope", "s", "--group", "g", "--json"])
+            .args(["--cookie", cookie(), "--scope", "s", "--group", "g", "--json"])
             .args(["--net-ticktime", &tick_time.to_string()])
             .args(["--epmd-port", &epmd.port().to_string()]);
         Cli::of(command)

@@ -15,15 +15,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
 use super::raw::Raw;
-use super::{COOKIE, VICTIM, Victim};
+use super::{VICTIM, Victim};
 use crate::cli::Cli;
-use crate::support::{SOON, free_port, wait_until};
+use crate::support::{SOON, cookie, free_port, wait_until};
 
 const MIB: u64 = 1 << 20;
 
 /// Starts the program as a member of a scope; the port it listens at.
 async fn program() -> Result<(Cli, u16)> {
-    let arguments = ["join", "--json", "--name", VICTIM, "--cookie", COOKIE];
+    let arguments = ["join", "--json", "--name", VICTIM, "--cookie", cookie()];
     let program = Cli::start(free_port()?, &arguments)?;
     let up = program.event("up", |event| event["event"] == "up").await?;
     Ok((program, up["port"].as_u64().context("a port")? as u16))

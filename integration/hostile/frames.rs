@@ -12,10 +12,10 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use tokio::io::AsyncBufReadExt as _;
 
-use crate::support::free_port;
+use crate::support::{cookie, free_port};
 
+use super::Victim;
 use super::raw::Raw;
-use super::{COOKIE, Victim};
 
 /// What a malformed input may cost the node: the time until its connection is closed.
 const QUICK: Duration = Duration::from_millis(10);
@@ -367,7 +367,7 @@ async fn a_message_in_the_name_of_another_node_s_scope_is_ignored() -> Result<()
 async fn the_binary_tells_why_it_closed() -> Result<()> {
     let epmd_port = free_port()?;
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_data-publisher"))
-        .args(["join", "--json", "--name", "victim@127.0.0.1", "--cookie", COOKIE])
+        .args(["join", "--json", "--name", "victim@127.0.0.1", "--cookie", cookie()])
         .env("ERL_EPMD_PORT", epmd_port.to_string())
         .env_remove("RUST_LOG")
         .stdin(std::process::Stdio::piped())

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::raw::{FLAGS, Raw, challenge_message, closed, hear, name_message, say};
-use super::{COOKIE, VICTIM, Victim};
-use crate::support::{SOON, wait_until};
+use super::{VICTIM, Victim};
+use crate::support::{SOON, cookie, wait_until};
 
 async fn connect(victim: &Victim) -> Result<TcpStream> {
     Ok(TcpStream::connect(("127.0.0.1", victim.node.port())).await?)
@@ -345,9 +345,9 @@ async fn a_node_that_thinks_we_are_connected_is_told_that_we_are_not() -> Result
         assert_eq!(hear(socket).await?.as_deref(), Some(&b"strue"[..]));
         say(socket, &challenge_message("x@127.0.0.1", FLAGS.0, 7)).await?;
         let reply = hear(socket).await?.context("a reply")?;
-        assert_eq!(reply[5..], Cookie::new(COOKIE)?.digest(7));
+        assert_eq!(reply[5..], Cookie::new(cookie())?.digest(7));
         let theirs = u32::from_be_bytes(reply[1..5].try_into()?);
-        say(socket, &[b"a", &Cookie::new(COOKIE)?.digest(theirs)[..]].concat()).await?;
+        say(socket, &[b"a", &Cookie::new(cookie())?.digest(theirs)[..]].concat()).await?;
         Ok(())
     })
     .await?;

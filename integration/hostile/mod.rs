@@ -21,9 +21,8 @@ use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig, Pg};
 
 use self::raw::Raw;
-use crate::support::{SOON, free_port, wait_until};
+use crate::support::{SOON, cookie, free_port, wait_until};
 
-const COOKIE: &str = "cookie";
 const VICTIM: &str = "victim@127.0.0.1";
 const FRIEND: &str = "friend@127.0.0.1";
 
@@ -38,7 +37,7 @@ struct Victim {
 }
 
 fn config(name: &str, epmd_port: u16, limits: Limits) -> Result<NodeConfig> {
-    let config = NodeConfig::new(name)?.cookie(Cookie::new(COOKIE)?).epmd_port(epmd_port);
+    let config = NodeConfig::new(name)?.cookie(Cookie::new(cookie())?).epmd_port(epmd_port);
     Ok(config.mesh(false).limits(limits))
 }
 

@@ -11,8 +11,7 @@ use data_publisher::{atom, tuple};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::COOKIE;
-use crate::support::SOON;
+use crate::support::{SOON, cookie};
 
 /// What a raw peer offers: frames of the simplest kind.
 pub(super) const FLAGS: Flags =
@@ -121,10 +120,10 @@ impl Raw {
         let challenge = hear(socket).await?.context("no challenge")?;
         let number = challenge.get(9..13).context("a short challenge")?;
         let number = u32::from_be_bytes(number.try_into()?);
-        let digest = Cookie::new(COOKIE)?.digest(number);
+        let digest = Cookie::new(cookie())?.digest(number);
         say(socket, &[b"r", &4711_u32.to_be_bytes()[..], &digest].concat()).await?;
         let ack = hear(socket).await?.context("no acknowledgement")?;
-        ensure!(ack[1..] == Cookie::new(COOKIE)?.digest(4711), "it doesn't know the cookie");
+        ensure!(ack[1..] == Cookie::new(cookie())?.digest(4711), "it doesn't know the cookie");
         Ok(())
     }
 

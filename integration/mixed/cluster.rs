@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 
 use super::model::{Member, View, comparable};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_until};
 
 /// Nodes that know each other only by what the test makes them do.
 pub(super) struct Cluster {
@@ -324,7 +324,7 @@ impl RustNode {
         // EPMD holds the name of a node that has just ended until it sees its connection end.
         let node = wait_until(&format!("{} starts", self.name), SOON, async || {
             let config = NodeConfig::new(&self.name).map_err(|error| error.to_string())?;
-            let cookie = Cookie::new("cookie").map_err(|error| error.to_string())?;
+            let cookie = Cookie::new(cookie()).map_err(|error| error.to_string())?;
             let config = config.cookie(cookie).epmd_port(self.epmd_port).embedded_epmd(false);
             let config = if hidden { config.hidden() } else { config };
             match data_publisher::start(config).await {

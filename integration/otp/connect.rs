@@ -8,7 +8,7 @@ use data_publisher::term::NodeName;
 use data_publisher::{Cookie, NodeConfig, atom};
 
 use super::{BOTH, Seen, config, erl, on_each_release, rust_node, short_limits, wait_nodes};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 on_each_release! {
     net_adm_ping_says_pong_and_nodes_shows_us
@@ -135,7 +135,7 @@ async fn we_are_back_within_2_s_of_kill_9(otp: Otp) -> Result<()> {
     let arguments = |epmd: &Epmd| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_data-publisher"));
         command
-            .args(["join", "a@127.0.0.1", "--name", "r@127.0.0.1", "--cookie", "cookie"])
+            .args(["join", "a@127.0.0.1", "--name", "r@127.0.0.1", "--cookie", cookie()])
             .args(["--group", "w", "--epmd-port", &epmd.port().to_string()])
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
@@ -168,7 +168,7 @@ async fn we_are_back_within_2_s_of_kill_9(otp: Otp) -> Result<()> {
         .context("a pid")?;
     rustix::process::kill_process(process, rustix::process::Signal::STOP)?;
     let before = a.peek(members).await?;
-    let twin = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new("cookie")?);
+    let twin = NodeConfig::new("r@127.0.0.1")?.cookie(Cookie::new(cookie())?);
     // Another EPMD, for the name is taken in that of the stopped one; the port is the peer's.
     let elsewhere = Epmd::start().await?;
     let proxy = forget_old_name(&a, &elsewhere).await?;

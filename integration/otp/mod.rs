@@ -19,7 +19,7 @@ use data_publisher::pg::Pg;
 use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{Cookie, Node};
 
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_until};
 
 /// Makes a test for each release of a function that takes one.
 macro_rules! on_each_release {
@@ -57,7 +57,7 @@ pub(crate) const BOTH: [Seen; 2] = [Seen::Visible, Seen::Hidden];
 
 pub(crate) fn config(name: &str, epmd: &Epmd) -> Result<NodeConfig> {
     let config = NodeConfig::new(format!("{name}@127.0.0.1"))?;
-    Ok(config.cookie(Cookie::new("cookie")?).epmd_port(epmd.port()))
+    Ok(config.cookie(Cookie::new(cookie())?).epmd_port(epmd.port()))
 }
 
 async fn rust_node(name: &str, epmd: &Epmd, seen: Seen) -> Result<Node> {

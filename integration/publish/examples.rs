@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::beam_node;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, Otp, SOON, wait_eval};
+use crate::support::{Epmd, Otp, SOON, cookie, search, wait_eval};
 
 on_each_release! {
     workers_is_one_of_a_group_and_does_what_it_is_sent
@@ -77,8 +77,10 @@ impl Example {
             .env("ERL_EPMD_PORT", epmd.port().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        crate::cli::Lines::collect(child.stderr.take().context("stderr is a pipe")?);
         let stdin = child.stdin.take().context("stdin is a pipe")?;
         let stdout = child.stdout.take().context("stdout is a pipe")?;
         Ok(Self { _child: child, stdin, lines: BufReader::new(stdout).lines() })
@@ -94,6 +96,7 @@ impl Example {
         let mut seen = Vec::new();
         let found = async {
             while let Some(line) = self.lines.next_line().await? {
+                search("an example", line.as_bytes(), line.len());
                 if line == expected {
                     return anyhow::Ok(());
                 }
@@ -112,7 +115,7 @@ async fn load_is_one_publisher_in_rust_and_erlang(otp: Otp) -> Result<()> {
     let mut a = beam_node(otp, "a", &epmd).await?;
     a.load("erlang/examples/load.erl").await?;
     a.eval("{ok, _} = load:start(), ok = load:set(7)").await?;
-    let arguments = ["r@127.0.0.1", "cookie", "a@127.0.0.1"];
+    let arguments = ["r@127.0.0.1", cookie(), "a@127.0.0.1"];
     let mut example = Example::start("load", &arguments, &epmd).await?;
     example.until("a@127.0.0.1 7").await?;
     wait_eval(&a, "load:all()", "#{'a@127.0.0.1' => 7,'r@127.0.0.1' => 0}", SOON).await?;
@@ -170,11 +173,11 @@ async fn workers_is_one_of_a_group_and_does_what_it_is_sent(otp: Otp) -> Result<
 async fn config_takes_updates_and_subscribers_from_the_beam(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
     let a = beam_node(otp, "a", &epmd).await?;
-    let mut one = Example::start("config", &["one@127.0.0.1", "cookie"], &epmd).await?;
+    let mut one = Example::start("config", &["one@127.0.0.1", cookie()], &epmd).await?;
     one.until("ready, 0 flags").await?;
     one.write("set dark {\"enabled\": true, \"percent\": 10}").await?;
     one.until("true").await?;
-    let arguments = ["two@127.0.0.1", "cookie", "one@127.0.0.1"];
+    let arguments = ["two@127.0.0.1", cookie(), "one@127.0.0.1"];
     let mut two = Example::start("config", &arguments, &epmd).await?;
     // Ready means that the other one's flags are here.
     two.until("ready, 1 flags").await?;

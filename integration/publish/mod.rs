@@ -14,12 +14,12 @@ use data_publisher::Cookie;
 use data_publisher::node::{Node, NodeConfig, Process, Received};
 use data_publisher::term::Term;
 
-use crate::support::{Epmd, ErlNode, Otp, SOON};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie};
 
 /// A Rust node, hidden or not.
 async fn rust_node(name: &str, epmd: &Epmd, hidden: bool) -> Result<Node> {
     let config = NodeConfig::new(format!("{name}@127.0.0.1"))?;
-    let config = config.cookie(Cookie::new("cookie")?).epmd_port(epmd.port());
+    let config = config.cookie(Cookie::new(cookie())?).epmd_port(epmd.port());
     Ok(data_publisher::start(if hidden { config.hidden() } else { config }).await?)
 }
 

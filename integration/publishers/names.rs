@@ -175,6 +175,12 @@ impl NamesView {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same without a copy.
+    pub(crate) fn of_each(&self, mut each: impl FnMut(&NodeName, &BTreeMap<Term, i64>)) {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().for_each(|(node, weights)| each(node, weights));
+    }
+
     fn names_of(&self, node: &NodeName) -> BTreeSet<Term> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.get(node).into_iter().flat_map(|names| names.keys().cloned()).collect()

@@ -10,7 +10,7 @@ use data_publisher::{atom, list, map, tuple};
 
 use super::{GROUP, NAME, elixir, meet, members, next, rust, wait_told};
 use crate::otp::on_each_release;
-use crate::support::{Epmd, Otp, SOON, wait_eval};
+use crate::support::{Epmd, Otp, SOON, cookie, wait_eval};
 
 on_each_release! {
     of_100_000_broadcasts_none_is_lost_and_none_comes_twice
@@ -48,7 +48,7 @@ async fn hundred_thousand(otp: Otp, pool_size: u16) -> Result<()> {
         nodes[0].eval(&format!("pong = net_adm:ping('{other}@127.0.0.1')")).await?;
     }
     let config = data_publisher::NodeConfig::new("r@127.0.0.1")?;
-    let config = config.cookie(data_publisher::Cookie::new("cookie")?).epmd_port(epmd.port());
+    let config = config.cookie(data_publisher::Cookie::new(cookie())?).epmd_port(epmd.port());
     let node = data_publisher::start(config).await?;
     // How far behind this test's reader may be is up to the machine.
     let mut options = Options::default();

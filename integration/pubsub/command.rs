@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use super::{NAME, elixir, members, wait_told};
 use crate::cli::Cli;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 on_each_release! {
     what_is_broadcast_is_printed_as_terms_line_by_line
@@ -14,13 +14,15 @@ on_each_release! {
     a_node_without_the_pubsub_is_an_error
 }
 
-const ACCESS: [&str; 2] = ["--cookie", "cookie"];
+fn access() -> [&'static str; 2] {
+    ["--cookie", cookie()]
+}
 
 async fn what_is_broadcast_is_printed_as_terms_line_by_line(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
     let a = elixir(otp, "a", &epmd, 2).await?;
     let arguments =
-        [&["pubsub", a.name(), NAME, "t", "--name", "r@127.0.0.1"][..], &ACCESS].concat();
+        [&["pubsub", a.name(), NAME, "t", "--name", "r@127.0.0.1"][..], &access()].concat();
     let cli = Cli::start(epmd.port(), &arguments)?;
     for number in [1, 2] {
         wait_eval(&a, &format!("length({})", members(number)), "2", SOON).await?;
@@ -59,7 +61,7 @@ async fn a_message_is_published_to_all_nodes_once(otp: Otp) -> Result<()> {
     for (n, options) in [&[][..], &["--hidden"]].into_iter().enumerate() {
         let message = format!("{{n, {n}, <<\"x\">>}}");
         let publish = ["pubsub", a.name(), NAME, "t", "--publish", &message];
-        let ended = Cli::run(epmd.port(), &[&publish[..], &ACCESS, options].concat()).await?;
+        let ended = Cli::run(epmd.port(), &[&publish[..], &access(), options].concat()).await?;
         assert_eq!((ended.code, &ended.err[..], &ended.out[..]), (Some(0), &[][..], &[][..]));
     }
     for node in [&a, &b] {
@@ -73,13 +75,13 @@ async fn a_node_without_the_pubsub_is_an_error(otp: Otp) -> Result<()> {
     let epmd = Epmd::start_of(otp).await?;
     let a = ErlNode::start(otp, "a", &epmd).await?;
     let publish = ["pubsub", a.name(), NAME, "t", "--publish", "x"];
-    let ended = Cli::run(epmd.port(), &[&publish[..], &ACCESS].concat()).await?;
+    let ended = Cli::run(epmd.port(), &[&publish[..], &access()].concat()).await?;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.join("").contains("has no pubsub MyApp.PubSub"), "{ended:?}");
     let bad = ["pubsub", a.name(), "no name", "t"];
-    let ended = Cli::run(epmd.port(), &[&bad[..], &ACCESS].concat()).await?;
+    let ended = Cli::run(epmd.port(), &[&bad[..], &access()].concat()).await?;
     ended.assert_failed(&["written as in Elixir"]);
     let absent = ["pubsub", "x@127.0.0.1", NAME, "t"];
-    Cli::run(epmd.port(), &[&absent[..], &ACCESS].concat()).await?.assert_failed(&["no node x"]);
+    Cli::run(epmd.port(), &[&absent[..], &access()].concat()).await?.assert_failed(&["no node x"]);
     a.finish().await
 }

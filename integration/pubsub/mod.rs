@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use data_publisher::phoenix_pubsub::{Notice, PubSub, Subscription};
 use data_publisher::{Cookie, Node, NodeConfig};
 
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 /// What the Elixir nodes run.
 const STAND_IN: &str = "integration/elixir/pubsub.ex";
@@ -35,7 +35,7 @@ async fn elixir(otp: Otp, name: &str, epmd: &Epmd, pool_size: u16) -> Result<Erl
 /// A Rust node in the same EPMD with the pubsub, started in the given moment.
 async fn rust(name: &str, epmd: &Epmd) -> Result<(Node, PubSub)> {
     let config = NodeConfig::new(format!("{name}@127.0.0.1"))?;
-    let config = config.cookie(Cookie::new("cookie")?).epmd_port(epmd.port());
+    let config = config.cookie(Cookie::new(cookie())?).epmd_port(epmd.port());
     let node = data_publisher::start(config).await?;
     let pubsub = PubSub::start(&node, NAME).await?;
     Ok((node, pubsub))

@@ -1,18 +1,16 @@
 //! `kv`: engines among models of `dp_kv`, on OTP 29's `data_publisher` and on ours.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use data_publisher::engine::Engine;
 use data_publisher::kv::{Change, Event, Initial, KvPublisher, Owners, Subscription};
 use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{atom, list, map, tuple};
-use rustc_hash::FxHasher;
 
 use crate::behaviour::{Behaviour, Callbacks, Rules};
 use crate::random::Random;
-use crate::subject::{Processes, Role, Subject};
+use crate::subject::{Processes, Role, Subject, mark};
 use crate::world::Mutant;
 
 static KEYS: LazyLock<[Term; 4]> = LazyLock::new(|| {
@@ -38,6 +36,8 @@ impl Subject for Kv {
         Mutant::LateDown,
         Mutant::SnapshotRefused,
         Mutant::NoDownOfEndedScope,
+        Mutant::NoMonitorOnData,
+        Mutant::DownByPid,
         Mutant::ReusedCreation,
         Mutant::DeletesForgotten,
         Mutant::EarlyUpdateApplied,
@@ -105,9 +105,7 @@ impl Subject for Kv {
     }
 
     fn marks(data: &Keys) -> [u64; 2] {
-        let mut hasher = FxHasher::default();
-        data.hash(&mut hasher);
-        [hasher.finish(); 2]
+        [data.iter().map(|pair| mark(&pair)).fold(0, u64::wrapping_add); 2]
     }
 
     fn sum<'a>(data: impl Iterator<Item = (&'a NodeName, &'a Keys)>) -> BTreeMap<Term, Owners> {
@@ -122,6 +120,17 @@ impl Subject for Kv {
 
     fn picture(engine: &Engine<KvPublisher>) -> BTreeMap<Term, Owners> {
         engine.view().all().clone()
+    }
+
+    fn view_marks(engine: &Engine<KvPublisher>) -> [u64; 2] {
+        [Self::told_mark(engine.view().all()); 2]
+    }
+
+    fn told_mark(told: &BTreeMap<Term, Owners>) -> u64 {
+        let all = told.iter().flat_map(|(key, owners)| {
+            owners.iter().map(move |(node, value)| (node, mark(&(key, value))))
+        });
+        all.map(|(node, mark)| mark.wrapping_mul(Self::factor(node))).fold(0, u64::wrapping_add)
     }
 
     fn is_told(picture: &BTreeMap<Term, Owners>, told: &BTreeMap<Term, Owners>) -> bool {

@@ -34,7 +34,7 @@ use self::names::TwoVersions;
 use self::pg::Pg;
 use self::schedule::Schedule;
 use self::subject::Subject;
-use self::world::{Mutant, World};
+use self::world::{Met, Mutant, World};
 
 /// How many schedules are run in all, and by how many at most a planted defect is found.
 const SCHEDULES: u64 = 200_000;
@@ -218,6 +218,24 @@ fn the_same_seed_gives_the_same_actions() {
     is_repeatable::<Pg>();
     is_repeatable::<Kv>();
     is_repeatable::<TwoVersions>();
+}
+
+fn leads_to_everything<S: Subject>() -> Vec<Met> {
+    let mut missing = Met::ALL.to_vec();
+    for seed in 0..2_000 {
+        let Schedule { cast, ops } = Schedule::drawn(seed);
+        let mut world = World::<S>::new(cast, None);
+        world.run(&ops);
+        missing.retain(|what| !world.has_met(*what));
+    }
+    missing
+}
+
+#[test]
+fn schedules_lead_to_every_fault_there_is() {
+    assert_eq!(leads_to_everything::<Pg>(), []);
+    assert_eq!(leads_to_everything::<Kv>(), []);
+    assert_eq!(leads_to_everything::<TwoVersions>(), []);
 }
 
 fn finds_planted_defects<S: Subject>() {

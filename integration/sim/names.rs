@@ -3,18 +3,16 @@
 //! runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use data_publisher::engine::{Engine, Version};
 use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{atom, list, map, tuple};
-use rustc_hash::FxHasher;
 
 use crate::behaviour::{Behaviour, Callbacks, Rules};
 use crate::publishers::names::{Event, Format, Initial, Names, Op, Subscription};
 use crate::random::Random;
-use crate::subject::{Processes, Role, Runs, Subject};
+use crate::subject::{Processes, Role, Runs, Subject, mark};
 use crate::world::Mutant;
 
 static NAMES: LazyLock<[Term; 4]> = LazyLock::new(|| {
@@ -186,12 +184,8 @@ impl Subject for TwoVersions {
     }
 
     fn marks(data: &Weights) -> [u64; 2] {
-        let mark = |data: &Weights| {
-            let mut hasher = FxHasher::default();
-            data.hash(&mut hasher);
-            hasher.finish()
-        };
-        [mark(data), mark(&without_weights(data))]
+        let both = data.iter().map(|(name, weight)| [mark(&(name, weight)), mark(&(name, 1_i64))]);
+        both.fold([0; 2], |[a, b], [c, d]| [a.wrapping_add(c), b.wrapping_add(d)])
     }
 
     fn sum<'a>(
@@ -203,6 +197,24 @@ impl Subject for TwoVersions {
 
     fn picture(engine: &Engine<Names>) -> BTreeMap<NodeName, Weights> {
         engine.publisher().view().weights()
+    }
+
+    fn view_marks(engine: &Engine<Names>) -> [u64; 2] {
+        let mut sum = [0_u64; 2];
+        engine.publisher().view().of_each(|node, weights| {
+            let [a, b] = Self::marks(weights).map(|mark| mark.wrapping_mul(Self::factor(node)));
+            sum = [sum[0].wrapping_add(a), sum[1].wrapping_add(b)];
+        });
+        sum
+    }
+
+    /// They hear no weights.
+    fn told_mark(told: &BTreeMap<NodeName, BTreeSet<Term>>) -> u64 {
+        let of_nodes = told.iter().map(|(node, names)| {
+            let sum = names.iter().map(|name| mark(&(name, 1_i64))).fold(0, u64::wrapping_add);
+            sum.wrapping_mul(Self::factor(node))
+        });
+        of_nodes.fold(0, u64::wrapping_add)
     }
 
     fn is_told(

@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Step,
     /// The node closes its connection to the other.
     Cut,
+    /// The node stops where it is, with all its connections, or goes on.
+    Suspend,
     /// The node is gone at once.
     Crash,
     /// The node runs again.
@@ -52,8 +54,9 @@ const USUAL: [(Kind, &str, usize); 7] = [
     (Kind::Step, "step", 40),
 ];
 
-const FAULTS: [(Kind, &str, usize); 7] = [
+const FAULTS: [(Kind, &str, usize); 8] = [
     (Kind::Cut, "cut", 4),
+    (Kind::Suspend, "suspend", 1),
     (Kind::Crash, "crash", 1),
     (Kind::Start, "start", 1),
     (Kind::StopScope, "stop-scope", 1),
@@ -100,14 +103,14 @@ impl Schedule {
         let cast = random.next();
         let faults = [1, 5, 15][random.below(3)];
         let mut mix: Vec<(Kind, usize)> = Vec::new();
-        for (kinds, of) in [(USUAL, 100 - faults), (FAULTS, faults)] {
+        for (kinds, of) in [(&USUAL[..], 100 - faults), (&FAULTS[..], faults)] {
             let sum: usize = kinds.iter().map(|(.., weight)| weight).sum();
             for (kind, _, weight) in kinds {
                 let factor = match kind {
                     Kind::Deliver | Kind::Step => 1,
                     _ => [0, 1, 1, 1, 2, 4][random.below(6)],
                 };
-                mix.push((kind, weight * factor * of * 100 / sum));
+                mix.push((*kind, weight * factor * of * 100 / sum));
             }
         }
         let sum: usize = mix.iter().map(|(_, weight)| weight).sum();
@@ -125,25 +128,40 @@ impl Schedule {
         Self { cast, ops: ops.collect() }
     }
 
-    /// Without what it doesn't need to fail.
+    /// Without what it doesn't need to fail: parts, then single operations, then pairs of which one only
+    /// undoes the other.
     pub(crate) fn shrunk(mut self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut size = self.ops.len().div_ceil(2);
         while size > 0 {
             let (before, mut start) = (self.ops.len(), 0);
             while start < self.ops.len() {
-                let mut shorter = self.clone();
-                shorter.ops.drain(start..(start + size).min(self.ops.len()));
-                if fails(&shorter) {
-                    self = shorter;
-                } else {
-                    start += size;
+                let end = (start + size).min(self.ops.len());
+                match self.without(|place| (start..end).contains(&place)) {
+                    shorter if fails(&shorter) => self = shorter,
+                    _ => start += size,
                 }
             }
-            if self.ops.len() == before || size > 1 {
+            if size > 1 {
                 size /= 2;
+            } else if self.ops.len() == before {
+                match self.without_a_pair(&fails) {
+                    Some(shorter) => self = shorter,
+                    None => size = 0,
+                }
             }
         }
         self
+    }
+
+    fn without_a_pair(&self, fails: impl Fn(&Self) -> bool) -> Option<Self> {
+        let all = 0..self.ops.len();
+        let pairs = all.flat_map(|one| (0..one).map(move |other| [one, other]));
+        pairs.map(|pair| self.without(|place| pair.contains(&place))).find(|shorter| fails(shorter))
+    }
+
+    fn without(&self, is_out: impl Fn(usize) -> bool) -> Self {
+        let ops = self.ops.iter().enumerate().filter(|(place, _)| !is_out(*place));
+        Self { cast: self.cast, ops: ops.map(|(_, op)| *op).collect() }
     }
 }
 
@@ -185,6 +203,18 @@ fn a_schedule_reads_as_it_is_written() {
     assert!(
         "cast x".parse::<Schedule>().is_err() && "cast 1\nfly 1 2 3".parse::<Schedule>().is_err()
     );
+}
+
+/// As with a connection that is cut and made again.
+#[test]
+fn two_operations_that_are_needed_only_for_each_other_go_together() {
+    let schedule = Schedule::drawn(7);
+    let (a, b, c) = (schedule.ops[3], schedule.ops[10], schedule.ops[40]);
+    let shrunk = schedule.shrunk(|schedule| {
+        let has = |op: Op| schedule.ops.contains(&op);
+        has(c) && has(a) == has(b)
+    });
+    assert_eq!(shrunk.ops, [c]);
 }
 
 #[test]

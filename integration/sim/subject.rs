@@ -5,11 +5,13 @@
 //! said about it to whom, it asks its subject.
 
 use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
 
 use data_publisher::engine::{Action, DataPublisher, Engine};
 use data_publisher::term::{Creation, NodeName, Pid, Term};
+use rustc_hash::FxHasher;
 
-use crate::random::Random;
+use crate::random::{Random, mixed};
 use crate::world::Mutant;
 
 pub(crate) type Data<S> = <<S as Subject>::Publisher as DataPublisher>::LocalData;
@@ -26,6 +28,19 @@ pub(crate) enum Runs<E, R> {
     Rust(E),
     /// A model of a scope on the BEAM.
     Beam(R),
+}
+
+/// A number for a thing: another for any other thing, and so for the sums of them.
+pub(crate) fn mark(thing: &impl Hash) -> u64 {
+    mark_in(0, thing)
+}
+
+/// The same for a thing that is in something else, of which this is the mark.
+pub(crate) fn mark_in(whole: u64, thing: &impl Hash) -> u64 {
+    let mut hasher = FxHasher::default();
+    thing.hash(&mut hasher);
+    // Fx is linear: two sums of it are soon the same.
+    mixed(hasher.finish().wrapping_add(whole))
 }
 
 /// The processes of a node.
@@ -107,7 +122,8 @@ pub(crate) trait Subject: Sized + 'static {
     fn is_translated(_owner: &Self::Edition, _reader: &Self::Edition) -> bool {
         false
     }
-    /// The data as a number, and the same for data as it's read by those to whom it's translated.
+    /// The data as a number, and the same for data as it's read by those to whom it's translated:
+    /// the sum of the [`mark`]s of all there is in it.
     fn marks(data: &Data<Self>) -> [u64; 2];
     /// The mark after a message that tells a part of an update, if it's such a message.
     fn mark_between(_message: &Term, _mark: u64) -> Option<u64> {
@@ -119,6 +135,15 @@ pub(crate) trait Subject: Sized + 'static {
     /// What a view has to be made of this data.
     fn sum<'a>(data: impl Iterator<Item = (&'a NodeName, &'a Data<Self>)>) -> Self::Picture;
     fn picture(engine: &Engine<Self::Publisher>) -> Self::Picture;
+    /// The view as two numbers: the sum of [`marks`](Subject::marks) of what each node owns, times the
+    /// node's [`factor`](Subject::factor). What nobody ever owns need not be looked for.
+    fn view_marks(engine: &Engine<Self::Publisher>) -> [u64; 2];
+    /// An odd number that tells what one node owns from what another does.
+    fn factor(node: &NodeName) -> u64 {
+        mark(node) | 1
+    }
+    /// The second of the marks of a view, made of what somebody was told of it.
+    fn told_mark(told: &Self::Told) -> u64;
     /// Whether somebody who was told this knows all of the view that one is told.
     fn is_told(picture: &Self::Picture, told: &Self::Told) -> bool;
     /// Leaves a node out.

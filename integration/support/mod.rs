@@ -15,6 +15,7 @@ mod epmd;
 mod node;
 mod otp;
 mod output;
+mod secret;
 mod watchdog;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     epmd::{Epmd, free_port},
     node::ErlNode,
     otp::Otp,
+    secret::{cookie, search},
 };
 
 /// Long enough for anything that takes milliseconds, on a busy machine.

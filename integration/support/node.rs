@@ -16,6 +16,7 @@ use super::{
     Certificates, Epmd, Otp, Security,
     control::{Control, Variables, send_probe},
     output::{ENDED_BY_ITSELF, Output, Waited, crashes},
+    secret::cookie,
     watchdog,
 };
 
@@ -71,7 +72,7 @@ impl ErlNode {
             name: format!("{name}@127.0.0.1"),
             epmd_port,
             interface: String::from("{127,0,0,1}"),
-            cookie: String::from("cookie"),
+            cookie: cookie().to_owned(),
             arguments: Vec::new(),
         }
     }
@@ -422,7 +423,7 @@ impl NodeOptions {
             .stderr(writer)
             .spawn()
             .context("can't start erl")?;
-        output.collect(reader);
+        output.collect(&self.name, reader);
         Ok(child)
     }
 }

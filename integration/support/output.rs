@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::secret::search;
+
 /// All that a node ever wrote, over all its starts.
 #[derive(Clone, Default)]
 pub(super) struct Output(Arc<Shared>);
@@ -34,14 +36,17 @@ pub(super) enum Waited {
 
 impl Output {
     /// Adds all that comes out of the pipe; the thread that does it ends with the pipe.
-    pub(super) fn collect(&self, mut pipe: PipeReader) {
+    pub(super) fn collect(&self, who: &str, mut pipe: PipeReader) {
         self.lock().open += 1;
-        let output = self.clone();
+        let (output, who) = (self.clone(), who.to_owned());
         std::thread::spawn(move || {
             let mut chunk = [0; 4096];
             // An error can't be told from the end: whoever had the other side is gone.
             while let Ok(count @ 1..) = pipe.read(&mut chunk) {
-                output.lock().bytes.extend_from_slice(&chunk[..count]);
+                let mut buffer = output.lock();
+                buffer.bytes.extend_from_slice(&chunk[..count]);
+                search(&who, &buffer.bytes, count);
+                drop(buffer);
                 output.0.changed.notify_all();
             }
             output.lock().open -= 1;

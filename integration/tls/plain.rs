@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::{erl, rust};
 use crate::cli::Cli;
 use crate::otp::{Seen, config, on_each_release};
-use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security};
+use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, cookie};
 
 on_each_release! {
     a_node_with_tls_and_a_beam_without_part
@@ -38,7 +38,7 @@ async fn a_node_with_tls_and_a_beam_without_part(otp: Otp) -> Result<()> {
 
     let (certificate, ca) = (certificates.here("good"), certificates.here("ca"));
     let (certificate, ca) = (certificate.display().to_string(), ca.display().to_string());
-    let arguments = ["join", "--name", "r@127.0.0.1", "--cookie", "cookie", "--json"];
+    let arguments = ["join", "--name", "r@127.0.0.1", "--cookie", cookie(), "--json"];
     let tls = ["--tls-certfile", &certificate, "--tls-cacertfile", &ca];
     let join = Cli::start(epmd.port(), &[&arguments[..], &tls].concat())?;
     join.event("up", |event| event["event"] == "up").await?;
@@ -58,7 +58,7 @@ async fn a_node_without_tls_and_a_beam_with_it_part(otp: Otp) -> Result<()> {
     ensure!(matches!(**source, HandshakeError::SpeaksTls), "{source:?}");
     node.stop().await;
 
-    let join = ["join", "--name", "r@127.0.0.1", "--cookie", "cookie", "--json"];
+    let join = ["join", "--name", "r@127.0.0.1", "--cookie", cookie(), "--json"];
     let join = Cli::start(epmd.port(), &join)?;
     join.event("up", |event| event["event"] == "up").await?;
     let started = Instant::now();
@@ -70,7 +70,7 @@ async fn a_node_without_tls_and_a_beam_with_it_part(otp: Otp) -> Result<()> {
     drop(join);
     let (certificate, ca) = (certificates.here("good"), certificates.here("ca"));
     let (certificate, ca) = (certificate.display().to_string(), ca.display().to_string());
-    let ping = ["ping", "a@127.0.0.1", "--cookie", "cookie"];
+    let ping = ["ping", "a@127.0.0.1", "--cookie", cookie()];
     let ended = Cli::run(epmd.port(), &ping).await?;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     ended.assert_complaint(&["speaks TLS and this node doesn't", "--tls-certfile"]);

@@ -6,7 +6,9 @@ use data_publisher::node::TlsVersion;
 use super::{erl, gone, rust};
 use crate::cli::Cli;
 use crate::otp::{Seen, on_each_release};
-use crate::support::{Certificates, Epmd, ErlNode, Otp, SOON, Security, wait_eval, wait_until};
+use crate::support::{
+    Certificates, Epmd, ErlNode, Otp, SOON, Security, cookie, wait_eval, wait_until,
+};
 
 on_each_release! {
     a_certificate_of_another_ca_is_refused_by_either_side
@@ -163,7 +165,7 @@ impl Case<'_> {
         let options = options.display().to_string();
         let join = Cli::start(
             self.epmd.port(),
-            &["join", "--name", "r@127.0.0.1", "--cookie", "cookie", "--json"]
+            &["join", "--name", "r@127.0.0.1", "--cookie", cookie(), "--json"]
                 .into_iter()
                 .chain(["--tls-optfile", &options])
                 .collect::<Vec<_>>(),

@@ -3,7 +3,6 @@
 mod beam;
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use data_publisher::engine::{Action, Engine, Version};
@@ -12,11 +11,10 @@ use data_publisher::pg::{
 };
 use data_publisher::term::{NodeName, Pid, Term};
 use data_publisher::{atom, list, tuple};
-use rustc_hash::FxHasher;
 
 use self::beam::{PgBeam, Release};
 use crate::random::Random;
-use crate::subject::{Processes, Role, Runs, Subject};
+use crate::subject::{Processes, Role, Runs, Subject, mark, mark_in};
 use crate::world::Mutant;
 
 static GROUPS: LazyLock<[Term; 3]> =
@@ -36,6 +34,8 @@ impl Subject for Pg {
         Mutant::SilentDrop,
         Mutant::UpdateBeforeData,
         Mutant::NoDownOfEndedScope,
+        Mutant::NoMonitorOnData,
+        Mutant::DownByPid,
         Mutant::NoMonitor,
         Mutant::LateDown,
         Mutant::SnapshotRefused,
@@ -133,17 +133,21 @@ impl Subject for Pg {
 
     /// The order of members says nothing, so a mark is a sum.
     fn marks(data: &Groups) -> [u64; 2] {
-        let members = data.sorted().into_iter();
-        let members = members.flat_map(|(group, bag)| bag.iter().map(move |pid| (group, pid)));
-        [members.map(|(group, pid)| member_mark(group, pid)).fold(0, u64::wrapping_add); 2]
+        [data.iter().map(|(group, bag)| group_mark(group, bag.iter())).fold(0, u64::wrapping_add);
+            2]
     }
 
     /// In the words of version 0 an update is several messages, with states in between.
-    fn mark_between(message: &Term, mark: u64) -> Option<u64> {
+    fn mark_between(message: &Term, state: u64) -> Option<u64> {
         let Some([_, Term::Pid(pid), Term::List(groups)]) = message.tagged("leave") else {
             return None;
         };
-        Some(groups.iter().map(|group| member_mark(group, pid)).fold(mark, u64::wrapping_sub))
+        Some(
+            groups
+                .iter()
+                .map(|group| group_mark(group, std::iter::once(pid)))
+                .fold(state, u64::wrapping_sub),
+        )
     }
 
     fn sum<'a>(data: impl Iterator<Item = (&'a NodeName, &'a Groups)>) -> BTreeMap<Term, Bag> {
@@ -164,6 +168,22 @@ impl Subject for Pg {
     fn picture(engine: &Engine<PgPublisher>) -> BTreeMap<Term, Bag> {
         let view = engine.view().members().all();
         view.into_iter().map(|(group, pids)| (group, pids.iter().cloned().collect())).collect()
+    }
+
+    /// As most read, group by group: all there is takes a lock on each part of the table.
+    fn view_marks(engine: &Engine<PgPublisher>) -> [u64; 2] {
+        let view = engine.view();
+        let mark = |group| group_mark(group, view.members().get_members(group).iter());
+        [GROUPS.iter().map(mark).fold(0, u64::wrapping_add); 2]
+    }
+
+    /// Its pid says where a member lives.
+    fn factor(_node: &NodeName) -> u64 {
+        1
+    }
+
+    fn told_mark(told: &BTreeMap<Term, Bag>) -> u64 {
+        told.iter().map(|(group, bag)| group_mark(group, bag.iter())).fold(0, u64::wrapping_add)
     }
 
     fn is_told(picture: &BTreeMap<Term, Bag>, told: &BTreeMap<Term, Bag>) -> bool {
@@ -290,8 +310,7 @@ impl Subject for Pg {
     }
 }
 
-fn member_mark(group: &Term, pid: &Pid) -> u64 {
-    let mut hasher = FxHasher::default();
-    (group, pid).hash(&mut hasher);
-    hasher.finish()
+fn group_mark<'a>(group: &Term, pids: impl Iterator<Item = &'a Pid>) -> u64 {
+    let group = mark(group);
+    pids.map(|pid| mark_in(group, pid)).fold(0, u64::wrapping_add)
 }

@@ -2,8 +2,8 @@
 //! checks that run while it goes.
 //!
 //! A connection is two queues of signals. It can be cut so that a part of what was on its way still
-//! arrives, and so that the other side learns it late or never. Nodes run Rust engines or models of
-//! `pg` on the BEAM.
+//! arrives, and so that the other side learns it late or never. A node on Rust cuts it itself when what
+//! waits for a peer passes the hard mark. Nodes run Rust engines or models of scopes on the BEAM.
 
 mod checks;
 mod mutant;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use data_publisher::atom;
 use data_publisher::engine::{Action, Engine, EngineOptions, Input, SubscriberId, TimerId};
 use data_publisher::term::{Atom, NodeName, Pid, Term};
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use self::network::{Connection, Signal, Watch, WatchedBy};
 use crate::random::Random;
@@ -54,11 +54,14 @@ struct Rust<S: Subject> {
     engine: Engine<S::Publisher>,
     /// What [`ALL`] makes of what it's told.
     told: S::Told,
+    told_mark: u64,
+    /// Whether a subscriber has heard something since that was last looked at.
+    heard: bool,
     /// Another subscriber, to one key.
     narrow: Option<Narrow<S>>,
     subscriptions: u64,
     /// For each peer on Rust: which of its past states was seen last.
-    seen: BTreeMap<Pid, usize>,
+    seen: FxHashMap<Pid, usize>,
     timers: Vec<(Duration, TimerId)>,
     /// When a known peer was asked for its data again.
     asked: BTreeMap<Pid, Duration>,
@@ -74,12 +77,21 @@ struct Narrow<S: Subject> {
     told: S::Told,
 }
 
+/// The process of the operating system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Down,
+    Runs,
+    /// It neither takes what arrives nor does anything, and keeps its connections.
+    Suspended,
+}
+
 struct Node<S: Subject> {
     processes: Processes,
     role: Role<S>,
     hidden: bool,
     slow: bool,
-    running: bool,
+    state: State,
     ends: BTreeMap<usize, u64>,
     scope: Option<Scope<S>>,
     inbox: VecDeque<Item<S>>,
@@ -117,6 +129,56 @@ impl<S: Subject> Node<S> {
     }
 }
 
+/// What schedules are to lead to: a fault that can't happen finds nothing.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Met {
+    Crashed,
+    Suspended,
+    /// A step that a slow node didn't take.
+    Slow,
+    /// What was on its way arrived in part, and then the end of the connection.
+    LearntLate,
+    /// The end of the connection never arrived.
+    HalfOpen,
+    /// An end that the other side held for alive when it dialled anew.
+    Replaced,
+    /// A peer was shed over the hard mark.
+    Shed,
+    /// Local data went where more than the hard mark would have waited with it.
+    LargePassed,
+    Duplicate,
+    Spoofed,
+    Unreadable,
+    Nonsense,
+    StaleDown,
+    /// A message of a connection that is gone: dropped by an engine, handled on the BEAM.
+    LateMessage,
+    LateOnBeam,
+    /// Two processes of one node were known at once.
+    TwoOfNode,
+}
+
+impl Met {
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Crashed,
+        Self::Suspended,
+        Self::Slow,
+        Self::LearntLate,
+        Self::HalfOpen,
+        Self::Replaced,
+        Self::Shed,
+        Self::LargePassed,
+        Self::Duplicate,
+        Self::Spoofed,
+        Self::Unreadable,
+        Self::Nonsense,
+        Self::StaleDown,
+        Self::LateMessage,
+        Self::LateOnBeam,
+        Self::TwoOfNode,
+    ];
+}
+
 /// A scope of now or then.
 struct Past<S: Subject> {
     role: Role<S>,
@@ -129,12 +191,16 @@ pub(crate) struct World<S: Subject> {
     random: Random,
     now: Duration,
     nodes: Vec<Node<S>>,
+    /// How much may wait for one peer of a node on Rust, in things.
+    hard_mark: usize,
     connections: BTreeMap<u64, Connection>,
     used_connections: u64,
-    scopes: BTreeMap<Pid, Past<S>>,
+    scopes: FxHashMap<Pid, Past<S>>,
     mutant: Option<Mutant>,
     /// Whether faults have ended.
     heals: bool,
+    /// A bit for each thing [met](Met).
+    met: u32,
     actions: Vec<Action<S::Publisher>>,
     pub(crate) log: Option<Vec<String>>,
     pub(crate) hash: Option<FxHasher>,
@@ -159,7 +225,7 @@ impl<S: Subject> World<S> {
                 role,
                 hidden: is_rust && random.chance(25),
                 slow: slow == Some(i),
-                running: false,
+                state: State::Down,
                 ends: BTreeMap::new(),
                 scope: None,
                 inbox: VecDeque::new(),
@@ -177,11 +243,14 @@ impl<S: Subject> World<S> {
             random,
             now: Duration::ZERO,
             nodes,
+            // Not drawn with the rest: what has failed before there was a mark is to happen again.
+            hard_mark: [5, 12, 40, usize::MAX][Random::new(!cast).below(4)],
             connections: BTreeMap::new(),
             used_connections: 0,
-            scopes: BTreeMap::new(),
+            scopes: FxHashMap::default(),
             mutant,
             heals: false,
+            met: 0,
             actions: Vec::new(),
             log: None,
             hash: None,
@@ -202,6 +271,14 @@ impl<S: Subject> World<S> {
         self.heal();
     }
 
+    fn met(&mut self, what: Met) {
+        self.met |= 1 << what as u32;
+    }
+
+    pub(crate) fn has_met(&self, what: Met) -> bool {
+        self.met & 1 << what as u32 != 0
+    }
+
     fn note(&mut self, text: impl FnOnce(&Self) -> String) {
         if self.log.is_none() && self.hash.is_none() {
             return;
@@ -219,6 +296,12 @@ impl<S: Subject> World<S> {
         self.now += Duration::from_millis(1);
         self.random = Random::new(op.roll);
         let (i, j) = (op.node % self.nodes.len(), op.other % self.nodes.len());
+        // One that is stopped may be killed or go on.
+        let happens =
+            matches!(op.kind, Kind::Suspend | Kind::Crash | Kind::Deliver | Kind::Duplicate);
+        if !happens && self.nodes[i].state == State::Suspended {
+            return;
+        }
         match op.kind {
             Kind::Change => self.change(i),
             Kind::EndProcess => self.end_process(i),
@@ -228,6 +311,7 @@ impl<S: Subject> World<S> {
             Kind::Deliver => self.deliver_some(),
             Kind::Step => self.step(i),
             Kind::Cut => self.cut(i, j),
+            Kind::Suspend => self.suspend(i),
             Kind::Crash => self.crash_node(i),
             Kind::Start => self.start_node(i),
             Kind::StopScope => self.stop_scope(i),
@@ -241,7 +325,7 @@ impl<S: Subject> World<S> {
 
     fn change(&mut self, i: usize) {
         let node = &mut self.nodes[i];
-        if !node.running || node.scope.is_none() {
+        if node.scope.is_none() {
             return;
         }
         let (role, processes) = (&node.role, &mut node.processes);
@@ -266,11 +350,11 @@ impl<S: Subject> World<S> {
     // --- scopes and nodes ---
 
     fn start_node(&mut self, i: usize) {
-        if self.nodes[i].running {
+        if self.nodes[i].state != State::Down {
             return;
         }
         self.note(|world| format!("{}: node starts", world.nodes[i].name()));
-        self.nodes[i].running = true;
+        self.nodes[i].state = State::Runs;
         if self.mutant == Some(Mutant::ReusedCreation) {
             self.nodes[i].processes.used = 0;
         } else {
@@ -279,17 +363,29 @@ impl<S: Subject> World<S> {
         self.start_scope(i);
     }
 
+    fn suspend(&mut self, i: usize) {
+        let node = &mut self.nodes[i];
+        node.state = match node.state {
+            State::Down => return,
+            State::Runs => State::Suspended,
+            State::Suspended => State::Runs,
+        };
+        self.note(|world| format!("{}: {:?}", world.nodes[i].name(), world.nodes[i].state));
+        self.met(Met::Suspended);
+    }
+
     /// Nobody gets to say goodbye; the others see their connections end, or don't.
     fn crash_node(&mut self, i: usize) {
-        if !self.nodes[i].running {
+        if self.nodes[i].state == State::Down {
             return;
         }
         self.note(|world| format!("{}: node crashes", world.nodes[i].name()));
+        self.met(Met::Crashed);
         for (j, connection) in std::mem::take(&mut self.nodes[i].ends) {
             self.lose(i, j, connection);
         }
         let node = &mut self.nodes[i];
-        node.running = false;
+        node.state = State::Down;
         node.scope = None;
         node.inbox.clear();
         node.processes.living.clear();
@@ -300,7 +396,7 @@ impl<S: Subject> World<S> {
     }
 
     fn start_scope(&mut self, i: usize) {
-        if !self.nodes[i].running || self.nodes[i].scope.is_some() {
+        if self.nodes[i].state == State::Down || self.nodes[i].scope.is_some() {
             return;
         }
         let node = &mut self.nodes[i];
@@ -327,9 +423,11 @@ impl<S: Subject> World<S> {
         self.nodes[i].scope = Some(Scope::Rust(Box::new(Rust {
             engine,
             told: S::Told::default(),
+            told_mark: 0,
+            heard: false,
             narrow: None,
             subscriptions: 1,
-            seen: BTreeMap::new(),
+            seen: FxHashMap::default(),
             timers: Vec::new(),
             asked: BTreeMap::new(),
             garbage: 0,
@@ -399,6 +497,9 @@ impl<S: Subject> World<S> {
             let hidden = if node.hidden { ", hidden" } else { "" };
             let slow = if node.slow { ", slow" } else { "" };
             let _ = write!(text, "{} ({:?}{hidden}{slow})  ", node.name(), node.role);
+        }
+        if self.hard_mark < usize::MAX {
+            let _ = write!(text, "hard mark {}", self.hard_mark);
         }
         text
     }

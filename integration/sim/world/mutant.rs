@@ -19,6 +19,10 @@ pub(crate) enum Mutant {
     UpdateBeforeData,
     NoDownOfEndedScope,
     NoMonitor,
+    /// Who is known by its local data isn't watched.
+    NoMonitorOnData,
+    /// A `Down` counts whatever monitor it's of.
+    DownByPid,
     ReusedCreation,
     SendsOverNewerConnection,
     /// An update of a peer whose local data isn't here yet is applied.
@@ -27,7 +31,7 @@ pub(crate) enum Mutant {
     StrangersUpdateApplied,
     /// `Down`s of a lost connection come after its successor.
     LateDown,
-    /// Local data of some size isn't sent, as over a mark of the queue.
+    /// What is large counts against the hard mark of the queue.
     SnapshotRefused,
     /// The end of a node's older scope takes what the younger one has published.
     OldDownTakesYoungest,
@@ -78,6 +82,11 @@ impl<S: Subject> World<S> {
             }
             (Mutant::NoDownOfEndedScope, Input::Down { pid, reason, .. })
                 if reason.is_atom("noproc") && pid.node != *self.nodes[i].name() => {}
+            (Mutant::DownByPid, Input::Down { monitor, pid, reason }) => {
+                let current = engine.monitors().find(|(_, watched)| **watched == pid);
+                let monitor = current.map_or(monitor, |(id, _)| id);
+                self.feed(i, Input::Down { monitor, pid, reason });
+            }
             (Mutant::EarlyUpdateApplied, Input::Message { from, message }) => {
                 if let Some([Term::Pid(peer), _]) = message.tagged("update")
                     && engine.peers().any(|known| known.pid == *peer && !known.synced)
@@ -165,6 +174,7 @@ impl<S: Subject> World<S> {
     pub(super) fn mutate(
         &mut self,
         i: usize,
+        cause: Cause,
         known: &[Pid],
         actions: &mut Vec<Action<S::Publisher>>,
     ) {
@@ -212,17 +222,10 @@ impl<S: Subject> World<S> {
                     }
                 }
             }
-            Mutant::SnapshotRefused => actions.retain(|action| {
-                let Action::Send { message, .. } = action else { return true };
-                let Some([cast]) = message.tagged("$gen_cast") else { return true };
-                let is_large = |data: &Term| match data {
-                    Term::Map(map) => map.len() > 2,
-                    Term::List(list) => list.len() > 2,
-                    _ => false,
-                };
-                !cast.tuple_elements().is_ok_and(|all| all.last().is_some_and(is_large))
-            }),
             Mutant::NoMonitor => {
+                actions.retain(|action| !matches!(action, Action::Monitor { .. }));
+            }
+            Mutant::NoMonitorOnData if cause == Cause::Data => {
                 actions.retain(|action| !matches!(action, Action::Monitor { .. }));
             }
             Mutant::LabelTooHigh => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use data_publisher::atom;
 use data_publisher::term::{Atom, NodeName, Pid, Term};
 
-use super::{Item, Mutant, Scope, World};
+use super::{Item, Met, Mutant, Scope, State, World};
 use crate::subject::{Runs, Subject};
 
 pub(super) enum Signal {
@@ -31,10 +31,35 @@ pub(super) enum Signal {
     Fin,
 }
 
+/// More than this is large: all local data but that of nobody.
+const LARGE: usize = 1;
+
+impl Signal {
+    /// What it takes of a queue: one, and one more for each thing in local data. What is large doesn't
+    /// count, as local data mustn't: whose local data sheds its peers never syncs.
+    fn size(&self, mutant: Option<Mutant>) -> usize {
+        let size = self.things();
+        if size > LARGE && mutant != Some(Mutant::SnapshotRefused) { 0 } else { size }
+    }
+
+    fn things(&self) -> usize {
+        let (Self::ToName(message) | Self::ToPid(_, message)) = self else { return 1 };
+        let cast = message.tagged("$gen_cast").and_then(|cast| cast.first());
+        let data = cast.and_then(|cast| cast.tuple_elements().ok()?.last());
+        1 + match data {
+            Some(Term::Map(map)) => map.len(),
+            Some(Term::List(list)) => list.len(),
+            _ => 0,
+        }
+    }
+}
+
 pub(super) struct Connection {
     pub(super) ends: [usize; 2],
     /// Towards `ends[0]`, towards `ends[1]`.
     pub(super) queues: [VecDeque<Signal>; 2],
+    /// The sums of the sizes of what is in each queue.
+    pub(super) sizes: [usize; 2],
 }
 
 pub(super) struct Watch {
@@ -74,12 +99,15 @@ impl<S: Subject> World<S> {
     // --- connections ---
 
     pub(super) fn connect(&mut self, i: usize, j: usize) {
-        if i == j || !self.nodes[i].running || !self.nodes[j].running {
+        if i == j || [i, j].iter().any(|node| self.nodes[*node].state != State::Runs) {
             return;
         }
         let (mine, theirs) = (self.nodes[i].ends.get(&j), self.nodes[j].ends.get(&i));
         if mine.is_some() && mine == theirs {
             return;
+        }
+        if mine.is_some() || theirs.is_some() {
+            self.met(Met::Replaced);
         }
         // Whoever still holds the old connection closes it first.
         self.close_end(i, j);
@@ -94,7 +122,7 @@ impl<S: Subject> World<S> {
             )
         });
         let queues = [VecDeque::new(), VecDeque::new()];
-        self.connections.insert(connection, Connection { ends: [i, j], queues });
+        self.connections.insert(connection, Connection { ends: [i, j], queues, sizes: [0; 2] });
         for (here, there) in [(i, j), (j, i)] {
             self.nodes[here].ends.insert(there, connection);
             if self.nodes[here].is_rust() || !self.nodes[there].hidden {
@@ -110,9 +138,20 @@ impl<S: Subject> World<S> {
         self.note(|world| format!("connection {connection}: {} closes", world.nodes[i].name()));
         self.close_end(i, j);
         self.lose(i, j, connection);
-        if self.random.chance(30) {
+        if self.random.chance(30) && self.nodes[j].state == State::Runs {
             self.close_end(j, i);
         }
+    }
+
+    /// What waits for the peer is dropped with the connection; some of it may have left already.
+    fn shed(&mut self, i: usize, j: usize, connection: u64) {
+        self.note(|world| {
+            let [one, other] = [i, j].map(|node| world.nodes[node].name());
+            format!("connection {connection}: {other} is too slow for {one}")
+        });
+        self.met(Met::Shed);
+        self.close_end(i, j);
+        self.lose(i, j, connection);
     }
 
     /// `i` has gone: `j` still gets a part of what was on its way, and then learns it, or doesn't.
@@ -122,8 +161,15 @@ impl<S: Subject> World<S> {
         let keep = self.random.below(lost.queues[side].len() + 1);
         lost.queues[side].truncate(keep);
         lost.queues[1 - side].clear();
-        if !self.random.chance(25) {
+        // A queue that is lost is nobody's to bound.
+        lost.sizes = [usize::MAX / 2; 2];
+        if self.random.chance(25) {
+            self.met(Met::HalfOpen);
+        } else {
             lost.queues[side].push_back(Signal::Fin);
+            if keep > 0 {
+                self.met(Met::LearntLate);
+            }
         }
         self.forget_connection(i, j, connection);
     }
@@ -161,13 +207,23 @@ impl<S: Subject> World<S> {
         self.forget_connection(i, j, connection);
     }
 
+    /// Over the hard mark a node on Rust sheds the peer; one on the BEAM would wait.
     pub(super) fn send(&mut self, from: usize, to: usize, connection: u64, signal: Signal) {
         if self.nodes[from].ends.get(&to) != Some(&connection) {
             return;
         }
-        if let Some(known) = self.connections.get_mut(&connection) {
-            let side = usize::from(known.ends[1] == to);
-            known.queues[side].push_back(signal);
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        let side = usize::from(known.ends[1] == to);
+        let waits = known.sizes[side] + signal.size(self.mutant);
+        if waits > self.hard_mark && self.nodes[from].is_rust() {
+            self.shed(from, to, connection);
+            return;
+        }
+        let is_passed = waits + signal.things() > self.hard_mark;
+        known.sizes[side] = waits;
+        known.queues[side].push_back(signal);
+        if is_passed && self.nodes[from].is_rust() {
+            self.met(Met::LargePassed);
         }
     }
 
@@ -186,7 +242,11 @@ impl<S: Subject> World<S> {
     pub(super) fn deliver(&mut self, connection: u64, side: usize) -> bool {
         let Some(known) = self.connections.get_mut(&connection) else { return false };
         let (to, from) = (known.ends[side], known.ends[1 - side]);
+        if self.nodes[to].state == State::Suspended {
+            return false;
+        }
         let Some(signal) = known.queues[side].pop_front() else { return false };
+        known.sizes[side] -= signal.size(self.mutant);
         if self.nodes[to].ends.get(&from) != Some(&connection) {
             return true;
         }
@@ -290,13 +350,15 @@ impl<S: Subject> World<S> {
                 _ => continue,
             };
             if self.nodes[to].is_rust() {
+                connection.sizes[side] += copy.size(self.mutant);
                 connection.queues[side].push_back(copy);
+                self.met |= 1 << Met::Duplicate as u32;
             }
         }
     }
 
     /// To an engine: a message in the name of a third node, or one from a real peer that nobody can
-    /// read, or no message at all.
+    /// read, or no message at all; or the end of a monitor that isn't the one it has.
     pub(super) fn plant_lie(&mut self, i: usize, j: usize) {
         let Some(connection) = self.nodes[i].ends.get(&j).copied() else { return };
         let Some(peer) = self.nodes[j].scope_pid().cloned() else { return };
@@ -304,18 +366,27 @@ impl<S: Subject> World<S> {
         let Runs::Rust(edition) = &self.nodes[i].role else { return };
         let third = (0..self.nodes.len()).find(|k| *k != i && *k != j).unwrap_or(i);
         let other = self.nodes[third].scope_pid();
-        let lie = match (self.random.below(7), other) {
-            (0..3, Some(other)) => Signal::ToName(self.subject.spoof(other, &mut self.random)),
-            (6, _) => Signal::ToName(atom!("nonsense").into()),
+        let (met, lie) = match (self.random.below(8), other) {
+            (0..3, Some(other)) => {
+                (Met::Spoofed, Signal::ToName(self.subject.spoof(other, &mut self.random)))
+            }
+            (6, _) => (Met::Nonsense, Signal::ToName(atom!("nonsense").into())),
+            (7, _) => {
+                let down = Item::Down { reference: 0, target: peer, reason: atom!("noproc") };
+                self.nodes[i].inbox.push_back(down);
+                self.met(Met::StaleDown);
+                return;
+            }
             _ => {
                 let role = &self.nodes[j].role;
                 let is_known = self.knows_version(i, &peer);
                 let garbage =
                     self.subject.garbage(role, edition, &peer, is_known, &mut self.random);
-                Signal::Garbage(me, garbage)
+                (Met::Unreadable, Signal::Garbage(me, garbage))
             }
         };
         self.send(j, i, connection, lie);
+        self.met(met);
     }
 
     fn knows_version(&self, i: usize, peer: &Pid) -> bool {

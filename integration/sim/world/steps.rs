@@ -6,7 +6,7 @@ use data_publisher::engine::{Action, CallerId, Engine, Input, MonitorId, Subscri
 use data_publisher::term::{Destination, Pid, Term};
 
 use super::network::Signal;
-use super::{ALL, Item, Mutant, Narrow, Scope, World};
+use super::{ALL, Item, Met, Mutant, Narrow, Scope, World};
 use crate::subject::{Beam, Data, Out, Runs, Subject};
 
 /// How long a peer that sent what can't be read has to be left alone before it's asked again.
@@ -20,12 +20,15 @@ const LONG: Duration = Duration::from_secs(10);
 pub(super) enum Cause {
     /// The `discover` of a peer, which may have to be introduced to us.
     Greeting,
+    /// Its local data.
+    Data,
     Other,
 }
 
 impl<S: Subject> World<S> {
     pub(super) fn step(&mut self, i: usize) {
         if self.nodes[i].slow && !self.heals && !self.random.chance(5) {
+            self.met(Met::Slow);
             return;
         }
         self.step_now(i);
@@ -43,6 +46,7 @@ impl<S: Subject> World<S> {
     fn step_rust(&mut self, i: usize, item: Item<S>) {
         let input = match item {
             Item::NodeUp { node: j, connection } => {
+                self.check_order(i, j);
                 self.nodes[i].handled.insert(j, connection);
                 Input::NodeUp(self.nodes[j].name().clone())
             }
@@ -52,6 +56,7 @@ impl<S: Subject> World<S> {
             }
             Item::Message { from, connection, message, is_garbage } => {
                 if self.nodes[i].ends.get(&from) != Some(&connection) {
+                    self.met(Met::LateMessage);
                     return;
                 }
                 if let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope {
@@ -78,6 +83,7 @@ impl<S: Subject> World<S> {
             Input::Message { message, .. } if message.tagged("discover").is_some() => {
                 Cause::Greeting
             }
+            Input::Message { message, .. } if message.tagged("$gen_cast").is_some() => Cause::Data,
             _ => Cause::Other,
         };
         self.run_engine(i, cause, text, |engine, actions| engine.handle(input, actions));
@@ -114,7 +120,7 @@ impl<S: Subject> World<S> {
             self.note(|_| format!("{me}: {text}"));
         }
         if let Some(known) = known {
-            self.mutate(i, &known, &mut actions);
+            self.mutate(i, cause, &known, &mut actions);
         }
         for action in actions.drain(..) {
             self.act(i, &me, cause, action);
@@ -174,6 +180,7 @@ impl<S: Subject> World<S> {
             }
             Action::Notify { subscriber, event } => {
                 let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope else { return };
+                rust.heard = true;
                 match &mut rust.narrow {
                     _ if subscriber == ALL => S::hear(&mut rust.told, event),
                     Some(narrow) if subscriber == narrow.subscriber => {
@@ -184,6 +191,7 @@ impl<S: Subject> World<S> {
             }
             Action::Subscribed { subscriber, initial } => {
                 let Some(Scope::Rust(rust)) = &mut self.nodes[i].scope else { return };
+                rust.heard = true;
                 match &mut rust.narrow {
                     Some(narrow) if subscriber == narrow.subscriber => {
                         narrow.told = S::first(&narrow.key, initial);
@@ -191,7 +199,14 @@ impl<S: Subject> World<S> {
                     _ => rust.told = S::first(&S::all(), initial),
                 }
             }
-            Action::Updated { .. } | Action::PeerUp { .. } | Action::PeerDown { .. } => {}
+            Action::PeerUp { peer, .. } => {
+                let Some(Scope::Rust(rust)) = &self.nodes[i].scope else { return };
+                let is_other = |known: &Pid| known.node == peer.node && *known != peer;
+                if rust.engine.peers().any(|known| is_other(&known.pid)) {
+                    self.met(Met::TwoOfNode);
+                }
+            }
+            Action::Updated { .. } | Action::PeerDown { .. } => {}
         }
     }
 
@@ -254,6 +269,11 @@ impl<S: Subject> World<S> {
     }
 
     fn step_beam(&mut self, i: usize, item: Item<S>) {
+        if let Item::Message { from, connection, .. } = &item
+            && self.nodes[i].ends.get(from) != Some(connection)
+        {
+            self.met(Met::LateOnBeam);
+        }
         let Some(Scope::Beam(beam)) = &mut self.nodes[i].scope else { return };
         let me = beam.me().clone();
         match item {
