@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
 use super::socket::ReadHalf;
+use super::transfer::{Direction, Report};
 use super::{Connection, DownReason};
 use crate::node::router::Router;
 use crate::wire::{Deframer, FragmentLimits, Inbound, Incoming};
@@ -38,6 +39,7 @@ async fn read(
         },
     );
     let mut filling = None;
+    let mut report = Report::new(Direction::Receiving, limits.soft_mark);
     loop {
         match socket.read_buf(deframer.buffer()).await {
             Ok(0) if connection.queue().is_finishing() => return DownReason::Stopped,
@@ -79,6 +81,8 @@ async fn read(
         if let Err(reason) = router.deliver_batch(connection, filling.take()) {
             return reason;
         }
+        // Of the two one is all there is: fragments are short frames.
+        report.note(connection, inbound.unfinished().max(deframer.unfinished()));
     }
 }
 
