@@ -8,6 +8,7 @@ mod guest;
 mod input;
 mod join;
 mod names;
+pub(crate) mod pages;
 mod ping;
 mod pubsub;
 mod rpc;
@@ -27,6 +28,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Cast(args) => call::cast(args).await,
         Command::Rpc(args) => rpc::run(args).await,
         Command::Pubsub(args) => pubsub::run(args).await,
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }
 
