@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Shows the whole thing: nodes find each other, a scope fills, one dies, one returns
     Demo(Demo),
     /// Joins a cluster and a scope of it, shows the view and each change, takes commands on stdin
-    Join(Join),
+    Join(Box<Join>),
     /// Runs an EPMD in the foreground
     Epmd(EpmdArgs),
     /// Lists the nodes an EPMD knows, `name<TAB>port` a line
@@ -74,6 +74,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Group)]
 #[command(after_help = JOIN_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Join {
     /// Nodes to connect to, and to connect to again whenever they are lost. Without any we wait to
     /// be dialled

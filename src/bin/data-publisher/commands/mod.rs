@@ -19,7 +19,7 @@ use crate::args::Command;
 pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
     match command {
         Command::Demo(args) => demo::run(args).await,
-        Command::Join(args) => join::run(args).await,
+        Command::Join(args) => join::run(&args).await,
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,

@@ -110,7 +110,7 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units.iter().find(|(bytes, _)| self.0 > 0 && self.0 % bytes == 0) {
+        match units.iter().find(|(bytes, _)| self.0 > 0 && self.0.is_multiple_of(*bytes)) {
             Some((bytes, unit)) => write!(f, "{} {unit}", self.0 / bytes),
             None => self.0.fmt(f),
         }

@@ -50,7 +50,7 @@ fn join(line: &[&str], variables: &[(&str, &str)]) -> (Join, Settings) {
     let line = [&["join"], line].concat();
     match read_line(&line, variables) {
         Ok(Read { args: Args { command: args::Command::Join(join), .. }, settings }) => {
-            (join, settings)
+            (*join, settings)
         }
         other => panic!("{other:?}"),
     }

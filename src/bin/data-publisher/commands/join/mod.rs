@@ -68,7 +68,7 @@ trait Module {
     fn size(&self) -> String;
 }
 
-pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
+pub(super) async fn run(args: &Join) -> anyhow::Result<Answer> {
     let node = tokio::select! {
         biased;
         () = asked_to_end() => return Ok(Answer::Yes),
@@ -77,9 +77,9 @@ pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
     leave::guard(&node);
     let scope = args.scope()?;
     let result = match args.module {
-        args::Module::Pg => serve(&node, &args, pg::Groups::start(&node, scope)).await,
-        args::Module::Kv => serve(&node, &args, kv::Keys::start(&node, scope)).await,
-        args::Module::Raw => serve(&node, &args, raw::Watch::start(&node, scope)).await,
+        args::Module::Pg => serve(&node, args, pg::Groups::start(&node, scope)).await,
+        args::Module::Kv => serve(&node, args, kv::Keys::start(&node, scope)).await,
+        args::Module::Raw => serve(&node, args, raw::Watch::start(&node, scope)).await,
     };
     Service::stopping();
     progress::erase();
