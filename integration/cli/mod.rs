@@ -1,11 +1,14 @@
 //! The binary as its user meets it: options, lines of input, lines of output, exit codes.
 
 mod calls;
+mod config;
 mod demo;
 mod doctor;
 mod failures;
 mod join;
 mod modules;
+mod pages;
+mod service;
 mod small;
 
 use std::path::{Path, PathBuf};

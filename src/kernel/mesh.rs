@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::atom;
 use crate::discovery::Source;
 use crate::gen_server;
-use crate::node::{ConnectError, DownReason, Node, NodeEvent};
+use crate::node::{ConnectError, DownReason, Node, NodeEvent, Sought};
 use crate::term::{Destination, NodeName, Term};
 use crate::tuple;
 use crate::wire::Flags;
@@ -113,6 +113,8 @@ struct Peer {
     place: Place,
     /// What is waited before the next try but one.
     pause: Duration,
+    /// Why it couldn't be dialled the last time.
+    last: Option<ConnectError>,
     /// When it came up last, or went; else when it was heard of.
     seen: Instant,
     seed: bool,
@@ -132,11 +134,13 @@ enum Place {
 impl Peer {
     /// One to be dialled now.
     fn new(now: Instant, seed: bool) -> Self {
-        Self { place: Place::Waiting { until: now }, pause: Duration::ZERO, seen: now, seed }
+        let place = Place::Waiting { until: now };
+        Self { place, pause: Duration::ZERO, last: None, seen: now, seed }
     }
 
     fn up(&mut self, now: Instant) {
         self.place = Place::Up;
+        self.last = None;
         self.pause = self.pause.min(LONGEST_AFTER_UP);
         self.seen = now;
     }
@@ -171,6 +175,7 @@ impl Search {
         let mut ask_at = Instant::now() + ASK_AGAIN;
         loop {
             self.dial_those_due();
+            self.show();
             let next = self.known.next_due().map_or(ask_at, |due| due.min(ask_at));
             tokio::select! {
                 event = events.next() => match event {
@@ -222,9 +227,7 @@ impl Search {
         }
         let now = Instant::now();
         if let Err(error) = result {
-            if known.pause <= FIRST_PAUSE {
-                log::info!("{peer}: {error}; trying again");
-            }
+            let first = known.pause <= FIRST_PAUSE;
             // It logs each refusal, and what is amiss won't mend within a second.
             let refused = matches!(
                 error,
@@ -234,6 +237,11 @@ impl Search {
             );
             let least = if refused && !known.seed { self.longest } else { FIRST_PAUSE };
             known.wait(now, least, self.longest);
+            if first && let Place::Waiting { until } = known.place {
+                let pause = (until - now).as_secs_f64();
+                log::info!(node:% = peer, error:%; "{peer}: {error}; trying again in {pause:.1} s");
+            }
+            known.last = Some(error);
         } else {
             // `Up` is told by the event, which may be a moment later.
             known.place = Place::Waiting { until: now + FIRST_PAUSE };
@@ -266,6 +274,12 @@ impl Search {
                 Found::Dialled(peer, result)
             });
         }
+    }
+
+    /// For those who wait for one of them.
+    fn show(&self) {
+        let Some(node) = self.node.upgrade() else { return };
+        node.router().sought().set(self.known.sought().collect());
     }
 
     fn ask(&mut self, peer: &NodeName) {
@@ -332,6 +346,18 @@ impl Known {
         let gone = self.0.iter().filter(|(_, peer)| peer.is_gone_for(at_least, now));
         let gone = gone.min_by_key(|(_, peer)| peer.seen).map(|(name, _)| name.clone());
         gone.and_then(|name| self.0.remove(&name)).is_some()
+    }
+
+    /// Those who are looked for.
+    fn sought(&self) -> impl Iterator<Item = Sought> {
+        self.0.iter().filter_map(|(node, peer)| {
+            let next = match peer.place {
+                Place::Up | Place::Left => return None,
+                Place::Dialling => None,
+                Place::Waiting { until } => Some(until.into_std()),
+            };
+            Some(Sought { node: node.clone(), seed: peer.seed, last: peer.last.clone(), next })
+        })
     }
 
     fn up(&self) -> impl Iterator<Item = &NodeName> {

@@ -155,6 +155,15 @@ impl Kv {
         self.scope.ready().await
     }
 
+    /// The nodes that callers of [`ready`](Self::ready) wait for at this moment, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn awaited(&self) -> Result<Vec<NodeName>, ScopeStopped> {
+        self.scope.awaited().await
+    }
+
     /// The scope's name.
     pub fn name(&self) -> &Atom {
         self.scope.name()

@@ -26,6 +26,7 @@ mod quiet;
 mod registry;
 mod resolve;
 pub(crate) mod router;
+mod sought;
 mod spawn;
 #[cfg(test)]
 mod tests;
@@ -44,13 +45,14 @@ pub(crate) use connection::bad_frame;
 pub(crate) use connection::handshake;
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub(crate) use connection::setup::missing_flags;
-pub use connection::{Connection, DownReason};
+pub use connection::{Connection, Direction, DownReason, Transfer};
 pub use cookie::{Cookie, CookieError};
 pub(crate) use process::{Batch, Envelope, Mail, Mailbox};
 pub use process::{Monitored, Origin, Process, Received};
 pub(crate) use quiet::Quiet;
 pub use registry::RegisterError;
 pub(crate) use registry::{Leaving, Legacy};
+pub use sought::Sought;
 pub use spawn::SpawnRequest;
 pub(crate) use spawn::{Order, Spawner};
 pub use tls::TlsError;
@@ -147,6 +149,19 @@ impl Node {
     /// The nodes connected now, visible and hidden, sorted.
     pub fn nodes(&self) -> Vec<NodeName> {
         self.router().table().all_up().iter().map(|c| c.peer().clone()).collect()
+    }
+
+    /// The nodes that are looked for and aren't connected: seeds, those that were connected before, and those
+    /// that others or a source have named. Sorted by name.
+    pub fn sought(&self) -> Vec<Sought> {
+        self.router().sought().get()
+    }
+
+    /// The large messages that are on their way now, those above [`Limits::soft_mark`]: mostly snapshots of
+    /// scopes.
+    pub fn transfers(&self) -> Vec<Transfer> {
+        let all = self.router().table().all_up();
+        all.iter().flat_map(|connection| connection.transfers()).collect()
     }
 
     /// Each node that comes up or goes down from now on, after one `Up` for each connected now.

@@ -32,6 +32,7 @@ use super::monitors::Monitors;
 use super::process::{Address, Envelope, Mail, Origin, Received};
 use super::quiet::Quiet;
 use super::registry::{RegisterError, Registry};
+use super::sought::AllSought;
 use super::spawn::{Spawner, Spawns};
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
 use crate::wire::signal::{Signal, Target};
@@ -52,6 +53,8 @@ pub(crate) struct Router {
     /// Runs what other nodes ask us to spawn. Without one we refuse all.
     spawner: OnceLock<Arc<dyn Spawner>>,
     table: Table,
+    /// Who isn't connected and should be.
+    sought: AllSought,
     /// See the head of this file.
     transition: Mutex<()>,
     node_watchers: Mutex<Vec<Pid>>,
@@ -101,6 +104,7 @@ impl Router {
             spawns: Spawns::default(),
             spawner: OnceLock::new(),
             table: Table::default(),
+            sought: AllSought::default(),
             transition: Mutex::default(),
             node_watchers: Mutex::default(),
             observers: Mutex::default(),
@@ -128,6 +132,10 @@ impl Router {
 
     pub(crate) fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) fn sought(&self) -> &AllSought {
+        &self.sought
     }
 
     // Sending.

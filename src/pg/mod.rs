@@ -31,7 +31,7 @@ pub use shape::is_allowed_shape;
 use crate::engine::Version;
 use crate::node::{Node, RegisterError};
 use crate::scope::{PeerEvents, Scope, ScopeStopped};
-use crate::term::{Atom, Pid, Term};
+use crate::term::{Atom, NodeName, Pid, Term};
 
 /// A `pg` scope on a node. Clones are the same one; it stops with the last, or by
 /// [`stop`](Self::stop).
@@ -166,6 +166,15 @@ impl Pg {
     /// [`ScopeStopped`].
     pub async fn ready(&self) -> Result<(), ScopeStopped> {
         self.scope.ready().await
+    }
+
+    /// The nodes that callers of [`ready`](Self::ready) wait for at this moment, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn awaited(&self) -> Result<Vec<NodeName>, ScopeStopped> {
+        self.scope.awaited().await
     }
 
     /// Each peer that comes or goes.

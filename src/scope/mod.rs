@@ -25,7 +25,7 @@ use self::running::{Now, Running, Shared, Updated};
 use self::task::Task;
 use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
 use crate::node::{Connection, Node, Process, RegisterError};
-use crate::term::{Atom, Pid, Term};
+use crate::term::{Atom, NodeName, Pid, Term};
 
 /// A running scope. Clones are the same one; it stops soon after the last is dropped, or by
 /// [`stop`](Self::stop), after which the name is free.
@@ -56,6 +56,7 @@ enum Command<P: DataPublisher> {
     Resume(SubscriptionId, mpsc::OwnedPermit<Item<P>>),
     Peers(oneshot::Sender<Vec<(Pid, Version)>>),
     Ready(oneshot::Sender<()>),
+    Awaited(oneshot::Sender<Vec<NodeName>>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
     /// A connection has room for replies again.
     Answer(Arc<Connection>),
@@ -194,6 +195,15 @@ impl<P: DataPublisher> Scope<P> {
     /// [`ScopeStopped`].
     pub async fn ready(&self) -> Result<(), ScopeStopped> {
         self.ask(Command::Ready).await
+    }
+
+    /// The nodes that callers of [`ready`](Self::ready) wait for at this moment, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn awaited(&self) -> Result<Vec<NodeName>, ScopeStopped> {
+        self.ask(Command::Awaited).await
     }
 
     /// Each peer that comes or goes, after one [`PeerEvent::Up`] for each that is here.

@@ -47,6 +47,13 @@ impl Ready {
         self.tell();
     }
 
+    /// All nodes that somebody waits for.
+    pub(super) fn awaited(&mut self) -> Vec<NodeName> {
+        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let all = self.waiting.iter().flat_map(|waiting| &waiting.nodes);
+        all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     pub(super) fn is_awaited(&self, node: &NodeName) -> bool {
         self.asked.contains_key(node)
     }

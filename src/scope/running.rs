@@ -529,6 +529,9 @@ impl<P: DataPublisher> Running<P> {
                 let us = (&self.process, self.engine.scope());
                 self.ready.wait_for(nodes, answer, us);
             }
+            Command::Awaited(answer) => {
+                let _ = answer.send(self.ready.awaited());
+            }
             Command::PeerEvents(sender) => {
                 for (pid, version) in &self.peers {
                     let (pid, version) = (pid.clone(), version.clone());

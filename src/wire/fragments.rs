@@ -32,6 +32,9 @@ pub struct FragmentLimits {
 pub(super) struct Fragments {
     open: FxHashMap<u64, Open>,
     bytes: usize,
+    /// Bytes that have come of those that are open, and those they may be in the end.
+    came: usize,
+    expected: usize,
     limits: FragmentLimits,
 }
 
@@ -41,6 +44,8 @@ struct Open {
     next: u64,
     atoms: Vec<AtomIn>,
     bytes: Vec<u8>,
+    /// How many bytes it may be in the end, by its first fragment.
+    expected: usize,
 }
 
 impl Open {
@@ -100,7 +105,13 @@ pub enum FragmentError {
 
 impl Fragments {
     pub(super) fn new(limits: FragmentLimits) -> Self {
-        Self { open: FxHashMap::default(), bytes: 0, limits }
+        Self { open: FxHashMap::default(), bytes: 0, came: 0, expected: 0, limits }
+    }
+
+    /// Bytes that have come of the sequences which are open, and how many these may be in the end: an estimate by
+    /// what their first fragments claim.
+    pub(super) fn unfinished(&self) -> (usize, usize) {
+        (self.came, self.expected)
     }
 
     /// A sequence begins. `fragment` is also the count of its fragments, which is a claim.
@@ -126,8 +137,11 @@ impl Fragments {
             return Err(FragmentError::TooManyBytes { limit });
         }
         self.bytes += overhead;
-        self.open
-            .insert(sequence, Open { next: fragment, atoms: atoms.to_vec(), bytes: Vec::new() });
+        let claimed = usize::try_from(fragment).unwrap_or(usize::MAX).saturating_mul(bytes.len());
+        let expected = claimed.min(self.limits.message);
+        self.expected += expected;
+        let open = Open { next: fragment, atoms: atoms.to_vec(), bytes: Vec::new(), expected };
+        self.open.insert(sequence, open);
         self.add(sequence, fragment, bytes)
     }
 
@@ -150,14 +164,17 @@ impl Fragments {
             }
         }
         self.bytes += bytes.len();
+        self.came += bytes.len();
         open.bytes.extend_from_slice(bytes);
         open.next -= 1;
         if open.next > 0 {
             return Ok(None);
         }
         let whole = self.open.remove(&sequence);
-        Ok(whole.map(|Open { atoms, bytes, .. }| {
+        Ok(whole.map(|Open { atoms, bytes, expected, .. }| {
             self.bytes -= bytes.len() + Open::overhead(&atoms);
+            self.came -= bytes.len();
+            self.expected -= expected;
             Whole { atoms, bytes }
         }))
     }
@@ -181,10 +198,11 @@ mod tests {
         let mut fragments = fragments();
         assert_eq!(fragments.first(7, 2, &[], b"ab"), Ok(None));
         assert_eq!(fragments.first(8, 3, &[], b"A"), Ok(None));
+        assert_eq!(fragments.unfinished(), (3, 2 * 2 + 3));
         assert_eq!(fragments.add(8, 2, b"B"), Ok(None));
         assert_eq!(fragments.add(7, 1, b"c"), Ok(Some(whole(b"abc"))));
         assert_eq!(fragments.add(8, 1, b"C"), Ok(Some(whole(b"ABC"))));
-        assert_eq!(fragments.bytes, 0);
+        assert_eq!((fragments.bytes, fragments.unfinished()), (0, (0, 0)));
         assert_eq!(fragments.first(9, 1, &[], b"x"), Ok(Some(whole(b"x"))));
     }
 

@@ -88,6 +88,16 @@ impl Deframer {
         Ok(frame)
     }
 
+    /// Bytes that have come of a frame which isn't complete, and how long it claims to be; for who has taken all
+    /// frames there are.
+    pub(crate) fn unfinished(&self) -> (usize, usize) {
+        let waiting = self.buffer.get(self.taken..).unwrap_or_default();
+        match waiting.split_first_chunk() {
+            Some((length, rest)) => (rest.len(), u32::from_be_bytes(*length) as usize),
+            None => (0, 0),
+        }
+    }
+
     /// Bytes that wait for the rest of their frame.
     pub fn waiting_bytes(&self) -> usize {
         self.buffer.len() - self.taken

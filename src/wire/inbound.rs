@@ -159,6 +159,11 @@ impl Inbound {
         }
     }
 
+    /// Bytes that have come of messages in fragments, and how many these may be in the end.
+    pub(crate) fn unfinished(&self) -> (usize, usize) {
+        self.fragments.unfinished()
+    }
+
     /// Gives back the memory of a message in fragments.
     pub(crate) fn forget_whole(&mut self) {
         if !self.whole.bytes.is_empty() {

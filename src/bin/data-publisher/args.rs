@@ -7,15 +7,23 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::{Args as Group, Parser, Subcommand};
 use data_publisher::discovery::Dns;
-use data_publisher::node::Limits;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
+
+use crate::commands::pages::{Completions, Man};
+use crate::config::{ConfigArgs, LimitArgs};
+use crate::logging::LogArgs;
+
+/// With the revision it's built of, if that is known: `0.1.0 (0123456789ab)`.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("DATA_PUBLISHER_REVISION"));
 
 /// A member of Erlang clusters that isn't Erlang: joins through EPMD and the distribution protocol,
 /// takes part in `pg`.
 #[derive(Debug, Parser)]
-#[command(name = "data-publisher", version, max_term_width = 100)]
+#[command(name = "data-publisher", version = VERSION, max_term_width = 100)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -25,7 +33,7 @@ pub(crate) enum Command {
     /// Shows the whole thing: nodes find each other, a scope fills, one dies, one returns
     Demo(Demo),
     /// Joins a cluster and a scope of it, shows the view and each change, takes commands on stdin
-    Join(Join),
+    Join(Box<Join>),
     /// Runs an EPMD in the foreground
     Epmd(EpmdArgs),
     /// Lists the nodes an EPMD knows, `name<TAB>port` a line
@@ -42,6 +50,10 @@ pub(crate) enum Command {
     Rpc(Rpc),
     /// Shows what is broadcast on a topic of a Phoenix.PubSub, or broadcasts on it
     Pubsub(PubsubArgs),
+    /// Prints the completions of a shell
+    Completions(Completions),
+    /// Prints the manual page, or writes one for each command to a folder
+    Man(Man),
 }
 
 #[derive(Debug, Group)]
@@ -62,10 +74,11 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Group)]
 #[command(after_help = JOIN_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Join {
     /// Nodes to connect to, and to connect to again whenever they are lost. Without any we wait to
     /// be dialled
-    #[arg(value_name = "PEER")]
+    #[arg(value_name = "PEER", value_delimiter = ',')]
     pub(crate) peers: Vec<NodeName>,
     #[command(flatten)]
     pub(crate) identity: Identity,
@@ -90,6 +103,12 @@ pub(crate) struct Join {
     /// Seconds of silence until a node counts as gone, give or take a quarter; best what the others have
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) net_ticktime: u64,
+    /// Go on when none of the PEERs can be reached at the start, and try again and again
+    #[arg(long)]
+    pub(crate) keep_trying: bool,
+    /// Run no EPMD of our own where nothing answers on its port
+    #[arg(long)]
+    pub(crate) no_embedded_epmd: bool,
     /// Connect only to the nodes named, not to those they know
     #[arg(long)]
     pub(crate) no_mesh: bool,
@@ -98,11 +117,15 @@ pub(crate) struct Join {
     pub(crate) epmd_hosts: Vec<String>,
     /// A name in the DNS whose addresses are nodes, `BASENAME@address` each, now and later; may be given
     /// several times [BASENAME: our own name's]
-    #[arg(long, value_name = "[BASENAME@]NAME")]
+    #[arg(long, value_name = "[BASENAME@]NAME", value_delimiter = ',')]
     pub(crate) dns: Vec<String>,
     /// As --dns, with the targets of the name's SRV records
-    #[arg(long, value_name = "[BASENAME@]NAME")]
+    #[arg(long, value_name = "[BASENAME@]NAME", value_delimiter = ',')]
     pub(crate) dns_srv: Vec<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// Which publisher.
@@ -130,7 +153,7 @@ pub(crate) struct Identity {
 pub(crate) struct Access {
     /// The cluster's cookie [default: `DATA_PUBLISHER_COOKIE`, else the file `.erlang.cookie` at home]
     #[arg(long, conflicts_with = "cookie_file", hide_env_values = true)]
-    pub(crate) cookie: Option<String>,
+    pub(crate) cookie: Option<Secret>,
     /// A file with the cookie; other users can't see it there, as they can an option
     #[arg(long, value_name = "FILE")]
     pub(crate) cookie_file: Option<PathBuf>,
@@ -147,6 +170,22 @@ pub(crate) struct Access {
     /// Elixir's releases
     #[arg(long, value_name = "PORT")]
     pub(crate) dist_port: Option<u16>,
+}
+
+/// A text that nothing prints.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 #[derive(Debug, Group)]
@@ -302,7 +341,7 @@ impl Access {
     /// The settings of a node of this name.
     pub(crate) fn config(&self, name: &NodeName) -> anyhow::Result<NodeConfig> {
         let cookie = match (&self.cookie, &self.cookie_file) {
-            (Some(cookie), _) => Cookie::new(cookie.as_str())?,
+            (Some(cookie), _) => Cookie::new(&cookie.0)?,
             (None, Some(file)) => Cookie::from_file(file)?,
             (None, None) => Cookie::find()?,
         };
@@ -325,10 +364,8 @@ impl Join {
     /// The node's settings.
     pub(crate) fn config(&self) -> anyhow::Result<NodeConfig> {
         let mut config = self.identity.access.config(&self.identity.name)?;
-        let mut limits = Limits::default();
-        limits.tick_time = Duration::from_secs(self.net_ticktime);
-        limits.tick_interval = limits.tick_interval.min(limits.tick_time / 4);
-        config = config.mesh(!self.no_mesh).limits(limits);
+        let limits = self.limits.limits(Duration::from_secs(self.net_ticktime));
+        config = config.mesh(!self.no_mesh).limits(limits).embedded_epmd(!self.no_embedded_epmd);
         if let Some(port) = self.port {
             config = config.port(port);
         }
@@ -405,7 +442,8 @@ changed anything; of get an array of {node, value}, of all one of {key, node, va
 {node, updates, data}; of help a string; of quit null.
 A line that can't be obeyed gets `error`, a sentence; the next ones are read as ever.
 
-Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached.";
+Exit code: 0 after quit or a signal, 2 when it can't start or none of the PEERs can be reached, unless
+--keep-trying is given.";
 
 const PUBSUB_HELP: &str = "\
 Prints each message as an Erlang term, one a line, until SIGINT or SIGTERM. What a channel broadcasts is
@@ -424,5 +462,6 @@ mod tests {
     #[test]
     fn the_options_fit_together() {
         Args::command().debug_assert();
+        crate::config::command().debug_assert();
     }
 }

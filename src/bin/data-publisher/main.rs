@@ -3,15 +3,19 @@
 
 mod args;
 mod commands;
+mod config;
 mod cure;
+mod logging;
 mod output;
+mod progress;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+
+use crate::config::Failure;
 
 /// What a command ended with, when it didn't fail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,23 +27,19 @@ enum Answer {
 }
 
 fn main() -> ExitCode {
-    let args = match args::Args::try_parse() {
-        Ok(args) => args,
-        Err(asked) if !asked.use_stderr() => {
-            // An error means that nobody reads the help.
-            let _ = asked.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            return ExitCode::from(2);
-        }
-        Err(error) => {
-            output::complain(&cure::of_usage(&error));
-            return ExitCode::from(2);
-        }
+    let line: Vec<_> = std::env::args_os().collect();
+    let config::Read { args, settings } = match config::read(line.clone()) {
+        Ok(read) => read,
+        Err(failure) => return refuse(&line, &failure),
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    logging::start(&args.log);
+    if let args::Command::Join(join) = &args.command
+        && join.config.print_config
+    {
+        // An error means that nobody reads it.
+        let _ = output::say(config::print(&settings).trim_end());
+        return ExitCode::SUCCESS;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -58,4 +58,29 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// For a command line that can't be obeyed, or only asks how to write one.
+fn refuse(line: &[std::ffi::OsString], failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::Usage(asked) if !asked.use_stderr() => {
+            // An error means that nobody reads the help.
+            let _ = asked.print();
+            return ExitCode::SUCCESS;
+        }
+        Failure::Usage(error)
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            let _ = error.print();
+        }
+        Failure::Usage(error) => {
+            logging::guess(line);
+            output::complain(&cure::of_usage(error));
+        }
+        Failure::Settings(error) => {
+            logging::guess(line);
+            output::complain(&cure::sentence(error));
+        }
+    }
+    ExitCode::from(2)
 }

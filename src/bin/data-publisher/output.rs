@@ -7,6 +7,9 @@ use data_publisher::term::{Creation, NodeName, Pid, Term};
 use data_publisher::wire::Flags;
 use serde_json::{Value, json};
 
+pub(crate) use crate::logging::complain;
+use crate::progress;
+
 /// Something that happened, or an answer.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
@@ -40,6 +43,7 @@ impl Format {
             Self::Json => object(event).to_string(),
             Self::Text => text(event),
         };
+        progress::erase();
         let mut out = std::io::stdout().lock();
         out.write_all((line + "\n").as_bytes())?;
         out.flush()
@@ -143,11 +147,6 @@ fn plain(value: &Value) -> String {
         Value::Object(fields) => fields.values().map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
-}
-
-/// One line on stderr.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "data-publisher: {line}");
 }
 
 /// One line on stdout, for commands that don't print events.

@@ -11,6 +11,7 @@ pub(super) mod setup;
 pub(super) mod socket;
 pub(super) mod table;
 mod tick;
+mod transfer;
 mod writer;
 
 use std::fmt;
@@ -23,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use queue::{Marks, Push, Queue};
 pub(crate) use reader::bad_frame;
+pub use transfer::{Direction, Transfer};
 
 use self::socket::Socket;
+use self::transfer::Underway;
 use super::config::Limits;
 use super::router::Router;
 use crate::term::{Creation, NodeName, Pid, Term};
@@ -48,6 +51,8 @@ pub struct Connection {
     cancel: CancellationToken,
     /// Bytes received and not yet handled: of messages up to the soft mark, and of larger ones.
     unhandled: [AtomicUsize; 2],
+    /// Large messages on their way, out and in.
+    underway: [Underway; 2],
     /// When the peer was last heard, in milliseconds since `born`.
     heard: AtomicU64,
     born: Instant,
@@ -70,6 +75,7 @@ impl Connection {
             closed: AtomicBool::new(false),
             cancel: CancellationToken::new(),
             unhandled: Default::default(),
+            underway: Default::default(),
             heard: AtomicU64::new(0),
             born: Instant::now(),
         }
@@ -143,6 +149,23 @@ impl Connection {
     fn unhandled(&self, large: bool) -> &AtomicUsize {
         let [small, huge] = &self.unhandled;
         if large { huge } else { small }
+    }
+
+    fn underway(&self, direction: Direction) -> &Underway {
+        let [out, into] = &self.underway;
+        match direction {
+            Direction::Sending => out,
+            Direction::Receiving => into,
+        }
+    }
+
+    /// The large messages that are on their way now.
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = Transfer> {
+        let all = [Direction::Sending, Direction::Receiving].into_iter();
+        all.filter_map(|direction| {
+            let (done, all) = self.underway(direction).get();
+            (all > 0).then(|| Transfer { node: self.peer.clone(), direction, done, all })
+        })
     }
 
     /// The peer was heard: data or a tick.

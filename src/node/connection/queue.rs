@@ -91,6 +91,8 @@ struct State {
     /// against the hard mark: a snapshot is one message, and a scope whose snapshot sheds its peer
     /// never syncs.
     large: usize,
+    /// Bytes of all such messages since there were none.
+    large_all: usize,
     /// Above the soft mark for too long to be waited for, see [`Queue::pace`].
     stalled: bool,
     /// When the socket took bytes, or was offered the first; `None` while it owes nothing.
@@ -253,7 +255,7 @@ impl Queue {
             let added = frame.len();
             let large = added > self.marks.soft;
             behind.push_back(Chunk::Bytes { bytes: frame.into(), ends: true, large });
-            state.large += if large { added } else { 0 };
+            state.hold(if large { added } else { 0 });
             return self.pushed(state, added, large);
         }
         let before = state.tail.len();
@@ -278,7 +280,7 @@ impl Queue {
         // In pieces, or the writer would hold all of it at once.
         while !rest.is_empty() {
             let bytes = rest.split_to(rest.len().min(BATCH));
-            state.large += if large { bytes.len() } else { 0 };
+            state.hold(if large { bytes.len() } else { 0 });
             let ends = rest.is_empty();
             state.chunks.push_back(Chunk::Bytes { bytes, ends, large });
         }
@@ -304,7 +306,7 @@ impl Queue {
         };
         let added = cut.head.len() + payload.len() + (cut.fragments as usize - 1) * FRAGMENT_HEAD;
         let large = added > self.marks.soft;
-        state.large += if large { added } else { 0 };
+        state.hold(if large { added } else { 0 });
         let stream = Chunk::Stream(Stream {
             from: from.clone(),
             sequence: cut.sequence,
@@ -494,20 +496,26 @@ impl Queue {
         }
     }
 
-    /// The writer's batch has been accepted by the socket.
-    pub(crate) fn written(&self, bytes: usize) {
+    /// The writer's batch has been accepted by the socket. Gives what has left of large messages, and how much
+    /// they are in all.
+    pub(crate) fn written(&self, bytes: usize) -> (usize, usize) {
         let mut state = self.state();
         if state.failed.is_some() {
-            return;
+            return (0, 0);
         }
         state.bytes -= bytes;
         state.moved = (state.bytes > 0).then(Instant::now);
         self.all.fetch_sub(bytes, Ordering::Relaxed);
+        if state.large == 0 {
+            state.large_all = 0;
+        }
+        let sending = (state.large_all - state.large, state.large_all);
         if state.small() <= self.marks.soft {
             state.stalled = false;
             drop(state);
             self.room.notify_waiters();
         }
+        sending
     }
 
     fn take(&self) -> Option<Work> {
@@ -551,12 +559,19 @@ impl State {
             behind: FxHashMap::default(),
             bytes: 0,
             large: 0,
+            large_all: 0,
             stalled: false,
             moved: None,
             told_from: 0,
             failed: None,
             finishing: false,
         }
+    }
+
+    /// So many bytes of a large message have been queued.
+    fn hold(&mut self, bytes: usize) {
+        self.large += bytes;
+        self.large_all += bytes;
     }
 
     /// The bytes that count against the marks for updates: those of no snapshot.

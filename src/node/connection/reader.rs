@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::socket::ReadHalf;
+use super::transfer::{Direction, Report};
 use super::{Connection, DownReason};
 use crate::node::router::Router;
 use crate::wire::{Deframer, FragmentLimits, Inbound, Incoming};
@@ -52,6 +53,7 @@ async fn read(
         },
     );
     let mut filling = None;
+    let mut report = Report::new(Direction::Receiving, limits.soft_mark);
     let mut stream = 0;
     loop {
         match socket.read_buf(deframer.buffer()).await {
@@ -96,6 +98,8 @@ async fn read(
         if let Err(reason) = router.deliver_batch(connection, filling.take()) {
             return reason;
         }
+        // Of the two one is all there is: fragments are short frames.
+        report.note(connection, inbound.unfinished().max(deframer.unfinished()));
         stream = if frames >= MANY { stream + 1 } else { 0 };
         // A full buffer is as much as one read can bring.
         if stream >= STREAM && !deframer.was_filled() {

@@ -13,6 +13,7 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use super::queue::Work;
 use super::socket::WriteHalf;
 use super::tick::{TickTimes, Ticker, Verdict};
+use super::transfer::{Direction, Report};
 use super::{Connection, DownReason};
 use crate::node::router::Router;
 
@@ -41,7 +42,9 @@ pub(super) async fn run(router: Arc<Router>, connection: Arc<Connection>, mut so
         stalled_after: limits.stall_time,
     };
     let ticker = Ticker::new(times, Instant::now());
-    let mut writer = Writer { connection: &connection, socket: &mut socket, ticker, stream: 0 };
+    let report = Report::new(Direction::Sending, limits.soft_mark);
+    let mut writer =
+        Writer { connection: &connection, socket: &mut socket, ticker, stream: 0, report };
     let _both_end = connection.cancel.clone().drop_guard();
     let reason = tokio::select! {
         () = connection.cancel.cancelled() => DownReason::ConnectionClosed,
@@ -57,6 +60,7 @@ struct Writer<'a> {
     ticker: Ticker,
     /// Small writes in a row that had the next one waiting.
     stream: u32,
+    report: Report,
 }
 
 impl Writer<'_> {
@@ -122,7 +126,8 @@ impl Writer<'_> {
                 }
             };
             if queued {
-                self.connection.queue().written(written);
+                let sending = self.connection.queue().written(written);
+                self.report.note(self.connection, sending);
             }
             self.ticker.wrote_some(Instant::now());
             advance(&mut left, written);

@@ -37,7 +37,8 @@ impl Router {
         if !self.table.bring_up(connection.peer(), attempt, connection) {
             return false;
         }
-        log::info!("{}: up, creation {}", connection.peer(), connection.creation());
+        let (peer, creation) = (connection.peer(), connection.creation());
+        log::info!(node:% = peer, creation = creation.0; "{peer}: up, creation {creation}");
         for pid in self.node_watchers() {
             self.put(&pid, Received::NodeUp(connection.clone()), None);
         }
@@ -81,7 +82,8 @@ impl Router {
         }
         self.table.remove(connection);
         let level = if reason.is_fault() { log::Level::Warn } else { log::Level::Info };
-        log::log!(level, "{}: down, {reason}", connection.peer());
+        let peer = connection.peer();
+        log::log!(level, node:% = peer, reason:%; "{peer}: down, {reason}");
         let noconnection = Term::from(atom!("noconnection"));
         for (reference, held) in self.monitors.connection_closed(connection.id()) {
             self.deliver_down(reference, held, noconnection.clone(), None);

@@ -8,6 +8,7 @@ mod guest;
 mod input;
 mod join;
 mod names;
+pub(crate) mod pages;
 mod ping;
 mod pubsub;
 mod rpc;
@@ -18,7 +19,7 @@ use crate::args::Command;
 pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
     match command {
         Command::Demo(args) => demo::run(args).await,
-        Command::Join(args) => join::run(args).await,
+        Command::Join(args) => join::run(&args).await,
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
@@ -27,6 +28,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Cast(args) => call::cast(args).await,
         Command::Rpc(args) => rpc::run(args).await,
         Command::Pubsub(args) => pubsub::run(args).await,
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }
 

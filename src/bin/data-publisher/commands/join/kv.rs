@@ -7,7 +7,9 @@ use data_publisher::engine::Version;
 use data_publisher::kv::{self, Kv, Owners};
 use data_publisher::node::Node;
 use data_publisher::scope::{Notice, PeerEvents, ScopeStopped, Subscription};
-use data_publisher::term::{Atom, Pid, Term};
+use data_publisher::term::{Atom, NodeName, Pid, Term};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{Module, ended};
@@ -128,11 +130,25 @@ impl Module for Keys {
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.kv.peers().await
     }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        let kv = self.kv.clone();
+        async move { kv.ready().await.unwrap_or_default() }.boxed()
+    }
+
+    fn awaited(&self) -> BoxFuture<'static, Vec<NodeName>> {
+        let kv = self.kv.clone();
+        async move { kv.awaited().await.unwrap_or_default() }.boxed()
+    }
+
+    fn size(&self) -> String {
+        format!("{} keys", self.told.len())
+    }
 }
 
 /// One object for each value.
 fn values(key: Option<&Term>, owners: &Owners) -> Vec<Value> {
-    let one = |(node, value): (&data_publisher::term::NodeName, &Term)| match key {
+    let one = |(node, value): (&NodeName, &Term)| match key {
         Some(key) => json!({
             "key": key.to_string(), "node": node.as_str(), "value": value.to_string(),
         }),

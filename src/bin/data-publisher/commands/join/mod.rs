@@ -5,8 +5,11 @@
 //! that, its commands and its events, is a [`Module`].
 
 mod kv;
+mod leave;
 mod pg;
 mod raw;
+mod service;
+mod waits;
 
 use std::time::Duration;
 
@@ -14,17 +17,27 @@ use data_publisher::engine::Version;
 use data_publisher::node::{ConnectError, Node, NodeEvent, NodeEvents};
 use data_publisher::scope::{PeerEvent, PeerEvents, ScopeStopped};
 use data_publisher::term::{NodeName, Pid};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
+use self::service::Service;
+use self::waits::Waits;
 use super::asked_to_end;
 use crate::args::{self, Join};
 use crate::commands::input::{self, Line};
+use crate::logging::CLI;
 use crate::output::{Event, Format};
-use crate::{Answer, cure, output};
+use crate::{Answer, cure, output, progress};
 
 /// How long a peer named on the command line may take before we say what is wrong.
 const CONNECT_LIMIT: Duration = Duration::from_millis(7500);
+
+/// How often we look at who is missing; at a terminal, where progress is shown, more often.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_TERMINAL: Duration = Duration::from_millis(200);
 
 /// What runs in the scope: one kind of publisher.
 trait Module {
@@ -44,16 +57,32 @@ trait Module {
     fn peer_events(&self) -> PeerEvents;
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped>;
+
+    /// Resolves when all nodes that are connected now have answered.
+    fn ready(&self) -> BoxFuture<'static, ()>;
+
+    /// Those that haven't.
+    fn awaited(&self) -> BoxFuture<'static, Vec<NodeName>>;
+
+    /// How much the view has, in words.
+    fn size(&self) -> String;
 }
 
-pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
-    let node = data_publisher::start(args.config()?).await?;
+pub(super) async fn run(args: &Join) -> anyhow::Result<Answer> {
+    let node = tokio::select! {
+        biased;
+        () = asked_to_end() => return Ok(Answer::Yes),
+        started = data_publisher::start(args.config()?) => started?,
+    };
+    leave::guard(&node);
     let scope = args.scope()?;
     let result = match args.module {
-        args::Module::Pg => serve(&node, &args, pg::Groups::start(&node, scope)).await,
-        args::Module::Kv => serve(&node, &args, kv::Keys::start(&node, scope)).await,
-        args::Module::Raw => serve(&node, &args, raw::Watch::start(&node, scope)).await,
+        args::Module::Pg => serve(&node, args, pg::Groups::start(&node, scope)).await,
+        args::Module::Kv => serve(&node, args, kv::Keys::start(&node, scope)).await,
+        args::Module::Raw => serve(&node, args, raw::Watch::start(&node, scope)).await,
     };
+    Service::stopping();
+    progress::erase();
     node.stop().await;
     result.map(|()| Answer::Yes)
 }
@@ -68,7 +97,19 @@ async fn serve<M: Module>(
     let node_events = node.events();
     let module = module.await?;
     let peer_events = module.peer_events();
-    Session { node: node.clone(), module, format, node_events, peer_events }.run(args).await
+    let session = Session {
+        node: node.clone(),
+        module,
+        format,
+        node_events,
+        peer_events,
+        service: Service::default(),
+        waits: Waits::default(),
+        answers: FuturesUnordered::new(),
+        unanswered: None,
+        peers: 0,
+    };
+    session.run(args).await
 }
 
 /// What `join` does next, of things that may be ready at any time.
@@ -76,6 +117,9 @@ enum Turn {
     Told(anyhow::Result<()>),
     Dialled(Result<(), ConnectError>),
     Line(Option<Line>),
+    Answered,
+    Unanswered(Vec<NodeName>),
+    Look,
 }
 
 /// A running `join`.
@@ -85,18 +129,29 @@ struct Session<M> {
     format: Format,
     node_events: NodeEvents,
     peer_events: PeerEvents,
+    service: Service,
+    waits: Waits,
+    /// Each is there until all nodes that were connected when it came have answered.
+    answers: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// The question who hasn't.
+    unanswered: Option<BoxFuture<'static, Vec<NodeName>>>,
+    /// How many peers there are.
+    peers: usize,
 }
 
 impl<M: Module> Session<M> {
-    async fn run(&mut self, args: &Join) -> anyhow::Result<()> {
+    async fn run(mut self, args: &Join) -> anyhow::Result<()> {
         let (node, port, creation) = (self.node.name(), self.node.port(), self.node.creation());
         self.format.print(&Event::Up { node, port, creation })?;
         self.module.begin(args, self.format).await?;
+        self.service.ready();
         let mut dials = dial(&self.node, &args.peers);
         let mut missing = args.peers.len();
         let mut reached = missing == 0;
         let mut lines = input::lines(args.json);
         let mut end = std::pin::pin!(asked_to_end());
+        let mut looks = tokio::time::interval(look_every());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // In this order what is ready at the same time is told: a node before its scope's
@@ -111,6 +166,9 @@ impl<M: Module> Session<M> {
                         told = self.module.step(self.format) => Turn::Told(told),
                         Some(result) = dials.recv() => Turn::Dialled(result),
                         line = lines.next() => Turn::Line(line),
+                        Some(()) = self.answers.next() => Turn::Answered,
+                        nodes = asked(&mut self.unanswered) => Turn::Unanswered(nodes),
+                        _ = looks.tick() => Turn::Look,
                     }
                 } => match turn {
                     Turn::Told(told) => told?,
@@ -120,22 +178,61 @@ impl<M: Module> Session<M> {
                         }
                     }
                     Turn::Line(Some(Line::End) | None) => {}
+                    Turn::Answered => self.answered(),
+                    Turn::Unanswered(nodes) => self.look_at(&nodes),
+                    Turn::Look => self.look(),
                     Turn::Dialled(result) => {
                         missing -= 1;
                         match result {
                             Ok(()) => reached = true,
                             // With no peer at all the user has made a mistake that waiting won't
                             // mend; with one, the others may come later.
-                            Err(error) if missing == 0 && !reached => return Err(error.into()),
+                            Err(error) if missing == 0 && !reached && !args.keep_trying => {
+                                return Err(error.into());
+                            }
                             Err(error) => {
                                 let error = cure::sentence(&error.into());
-                                let what = if reached { "will try again: " } else { "" };
+                                let goes_on = reached || args.keep_trying;
+                                let what = if goes_on { "will try again: " } else { "" };
                                 output::complain(&format!("{what}{error}"));
                             }
                         }
                     }
                 },
             }
+        }
+    }
+
+    /// Shows how far large messages are, and asks who hasn't answered.
+    fn look(&mut self) {
+        if progress::is_possible() {
+            progress::show(&self.node.transfers());
+        }
+        self.service.alive();
+        if self.answers.is_empty() {
+            self.look_at(&[]);
+        } else if self.unanswered.is_none() {
+            self.unanswered = Some(self.module.awaited());
+        }
+    }
+
+    /// Says who is waited for.
+    fn look_at(&mut self, unanswered: &[NodeName]) {
+        self.waits.look(&self.node.sought(), unanswered);
+        let (nodes, peers) = (self.node.nodes().len(), self.peers);
+        let missing = match self.waits.count() {
+            0 => String::new(),
+            count => format!(", waiting for {count}"),
+        };
+        self.service
+            .status(format!("{nodes} nodes connected, {peers} peers in the scope{missing}"));
+    }
+
+    /// All nodes that were connected at some moment have answered.
+    fn answered(&mut self) {
+        if self.answers.is_empty() && log::log_enabled!(target: CLI, log::Level::Info) {
+            let (nodes, size) = (self.node.nodes().len(), self.module.size());
+            log::info!(target: CLI, nodes; "all {nodes} nodes that are connected have answered: {size}");
         }
     }
 
@@ -179,9 +276,10 @@ impl<M: Module> Session<M> {
         })
     }
 
-    fn print_node_event(&self, event: &NodeEvent) -> std::io::Result<()> {
+    fn print_node_event(&mut self, event: &NodeEvent) -> std::io::Result<()> {
         match event {
             NodeEvent::Up { node, visible, flags } => {
+                self.answers.push(self.module.ready());
                 let (visible, flags) = (*visible, *flags);
                 self.format.print(&Event::NodeUp { node, visible, flags })
             }
@@ -192,14 +290,36 @@ impl<M: Module> Session<M> {
         }
     }
 
-    fn print_peer_event(&self, event: &PeerEvent) -> std::io::Result<()> {
+    fn print_peer_event(&mut self, event: &PeerEvent) -> std::io::Result<()> {
         match event {
             PeerEvent::Up { pid, version } => {
+                self.peers += 1;
                 self.format.print(&Event::PeerUp { pid, version: &version.0 })
             }
-            PeerEvent::Down { pid, reason } => self.format.print(&Event::PeerDown { pid, reason }),
+            PeerEvent::Down { pid, reason } => {
+                self.peers = self.peers.saturating_sub(1);
+                self.format.print(&Event::PeerDown { pid, reason })
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// Often enough for whoever watches: a terminal, a service manager.
+fn look_every() -> Duration {
+    let usual = if progress::is_possible() { LOOK_AT_TERMINAL } else { LOOK };
+    Service::pause().map_or(usual, |pause| pause.min(usual))
+}
+
+/// The answer to a question, once; never without one. Cancel safe.
+async fn asked<T>(question: &mut Option<BoxFuture<'static, T>>) -> T {
+    match question {
+        Some(future) => {
+            let answer = future.await;
+            *question = None;
+            answer
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,9 @@ use data_publisher::engine::Version;
 use data_publisher::node::{Node, Process, Received};
 use data_publisher::pg::{self, Events, Pg};
 use data_publisher::scope::{PeerEvents, ScopeStopped};
-use data_publisher::term::{Atom, Pid, Term};
+use data_publisher::term::{Atom, NodeName, Pid, Term};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -159,6 +161,20 @@ impl Module for Groups {
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.pg.peers().await
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        let pg = self.pg.clone();
+        async move { pg.ready().await.unwrap_or_default() }.boxed()
+    }
+
+    fn awaited(&self) -> BoxFuture<'static, Vec<NodeName>> {
+        let pg = self.pg.clone();
+        async move { pg.awaited().await.unwrap_or_default() }.boxed()
+    }
+
+    fn size(&self) -> String {
+        format!("{} groups", self.pg.which_groups().len())
     }
 }
 

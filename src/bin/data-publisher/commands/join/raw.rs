@@ -12,6 +12,8 @@ use data_publisher::node::Node;
 use data_publisher::scope::{Notice, PeerEvents, Scope, ScopeStopped, Subscription};
 use data_publisher::term::{Atom, BadTerm, NodeName, Pid, Reference, Term};
 use data_publisher::{atom, tuple};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{Module, ended};
@@ -77,6 +79,20 @@ impl Module for Watch {
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.scope.peers().await
+    }
+
+    /// Who only watches is owed nothing, and others like us never answer.
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    fn awaited(&self) -> BoxFuture<'static, Vec<NodeName>> {
+        std::future::ready(Vec::new()).boxed()
+    }
+
+    fn size(&self) -> String {
+        let nodes = self.scope.view(BTreeMap::len).unwrap_or_default();
+        format!("data of {nodes} nodes")
     }
 }
 
