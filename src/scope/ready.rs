@@ -51,6 +51,11 @@ impl Ready {
         self.asked.contains_key(node)
     }
 
+    /// Those that somebody waits for, sorted.
+    pub(super) fn awaited(&self) -> Vec<NodeName> {
+        self.asked.keys().cloned().collect()
+    }
+
     /// The node has answered, or is gone.
     pub(super) fn settled(&mut self, node: &NodeName, process: &Process) {
         if let Some((_, reference)) = self.asked.remove(node) {

@@ -39,15 +39,17 @@ async fn read(
     );
     let mut filling = None;
     loop {
-        match socket.read_buf(deframer.buffer()).await {
+        let read = match socket.read_buf(deframer.buffer()).await {
             Ok(0) if connection.queue().is_finishing() => return DownReason::Stopped,
             Ok(0) => return DownReason::ConnectionClosed,
-            Ok(_) => connection.hear(),
+            Ok(read) => read,
             Err(error) => {
                 log::debug!("{}: reading failed: {error}", connection.peer());
                 return DownReason::ConnectionClosed;
             }
-        }
+        };
+        connection.hear();
+        let mut signals = 0;
         loop {
             let frame = match deframer.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -57,7 +59,9 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            let handled = match inbound.incoming(frame) {
+            let incoming = inbound.incoming(frame);
+            signals += u64::from(matches!(incoming, Ok(Some(_))));
+            let handled = match incoming {
                 Ok(Some(Incoming::Message(message))) => {
                     router.receive_message(connection, &message, &mut filling)
                 }
@@ -76,6 +80,7 @@ async fn read(
                 return DownReason::ConnectionClosed;
             }
         }
+        connection.received.add(read, signals);
         if let Err(reason) = router.deliver_batch(connection, filling.take()) {
             return reason;
         }

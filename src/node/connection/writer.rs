@@ -124,6 +124,7 @@ impl Writer<'_> {
             if queued {
                 self.connection.queue().written(written);
             }
+            self.connection.sent.add(written, 0);
             self.ticker.wrote_some(Instant::now());
             advance(&mut left, written);
         }

@@ -80,6 +80,7 @@ impl Router {
             return;
         }
         self.table.remove(connection);
+        self.closings.count(reason);
         let level = if reason.is_fault() { log::Level::Warn } else { log::Level::Info };
         log::log!(level, "{}: down, {reason}", connection.peer());
         let noconnection = Term::from(atom!("noconnection"));
