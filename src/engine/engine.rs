@@ -33,6 +33,7 @@ pub struct Engine<P: DataPublisher> {
     pub(super) monitors: Monitors,
     pub(super) timers: Timers,
     pub(super) counters: Counters,
+    pub(super) exchanged: Exchanged,
 }
 
 /// What a scope can be told at its start.
@@ -76,6 +77,20 @@ pub struct Counters {
     pub late_downs: u64,
 }
 
+/// What an engine has taken and given so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Exchanged {
+    /// Updates of peers that were applied to their data.
+    pub updates_in: u64,
+    /// Changes of our own local data, each published to all peers.
+    pub updates_out: u64,
+    /// Local data of peers, whole.
+    pub snapshots_in: u64,
+    /// Our own, whole, to one peer each.
+    pub snapshots_out: u64,
+}
+
 /// What is known of a peer, for those who look at the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PeerInfo {
@@ -104,6 +119,7 @@ impl<P: DataPublisher> Engine<P> {
             monitors: Monitors::default(),
             timers: Timers::default(),
             counters: Counters::default(),
+            exchanged: Exchanged::default(),
         }
     }
 
@@ -253,6 +269,11 @@ impl<P: DataPublisher> Engine<P> {
         self.subscribers.contains(subscriber)
     }
 
+    /// What was taken and given so far.
+    pub fn exchanged(&self) -> Exchanged {
+        self.exchanged
+    }
+
     /// What was refused so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -367,6 +388,7 @@ impl<P: DataPublisher> Engine<P> {
         let Some(update) = self.publisher.update_local_data(update, &mut self.local_data) else {
             return false;
         };
+        self.exchanged.updates_out += 1;
         let node = self.me.node.clone();
         self.show(&node, &update, actions);
         self.publish(&update, actions);

@@ -201,6 +201,7 @@ impl<P: DataPublisher> Engine<P> {
     ) {
         self.ensure_known(peer, label, actions);
         let Some(known) = self.peers.get_mut(peer) else { return };
+        self.exchanged.snapshots_in += 1;
         let old = std::mem::replace(&mut known.data, data);
         known.synced = true;
         self.reshow(peer, &old, actions);
@@ -223,6 +224,7 @@ impl<P: DataPublisher> Engine<P> {
             self.counters.early += 1;
             return;
         }
+        self.exchanged.updates_in += 1;
         if let Some(update) = self.publisher.update_local_data(update, data)
             && self.peers.shown(&peer.node) == Some(peer)
         {
@@ -310,11 +312,12 @@ impl<P: DataPublisher> Engine<P> {
     }
 
     pub(super) fn send_local_data(
-        &self,
+        &mut self,
         peer: &Pid,
         version: &Version,
         actions: &mut Vec<Action<P>>,
     ) {
+        self.exchanged.snapshots_out += 1;
         // OTP 29 labels with the receiver's version and takes the label for the sender's: told too
         // high a one, it would send updates we can't read; told the lower, it's right for both.
         let format = version.min(&self.version);

@@ -32,6 +32,6 @@ mod timers;
 mod view;
 
 pub use action::{Action, CallerId, Input, MonitorId, SubscriberId, TimerId};
-pub use engine::{Counters, Engine, EngineOptions, PeerInfo};
+pub use engine::{Counters, Engine, EngineOptions, Exchanged, PeerInfo};
 pub use publisher::{DataPublisher, Effects, PeerMessage, Translated, Version, Wire};
 pub use view::{SharedView, ViewGuard};

@@ -78,8 +78,12 @@ async fn connect(node: &Node, to: &Destination) -> Result<(), SendError> {
     Ok(())
 }
 
-/// As [`call`] by a process made for it, to a node that is connected.
-pub(crate) async fn call_connected(
+/// As [`call`] by a process made for it, to a node that is connected: it never connects.
+///
+/// # Errors
+///
+/// [`CallError`]; [`CallError::NoConnection`] when there is no connection.
+pub async fn call_connected(
     mut caller: Process,
     to: &Destination,
     request: Term,

@@ -41,7 +41,7 @@ pub use typed::{Entry, PutError, TypedKv, Unreadable};
 use crate::atom;
 use crate::engine::Version;
 use crate::node::{Node, RegisterError};
-use crate::scope::{self, PeerEvents, Scope, ScopeStopped};
+use crate::scope::{self, PeerEvents, Scope, ScopeStats, ScopeStopped};
 use crate::term::{Atom, NodeName, Pid, Term};
 
 /// A key-value scope on a node. Clones are the same one; it stops with the last, or by
@@ -115,6 +115,16 @@ impl Kv {
         self.scope.view(|view| view.get(&key)?.get(node).cloned()).ok().flatten()
     }
 
+    /// All keys that have a value, in term order.
+    pub fn keys(&self) -> Vec<Term> {
+        self.scope.view(|view| view.all().keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many keys have a value.
+    pub fn key_count(&self) -> usize {
+        self.scope.view(|view| view.all().len()).unwrap_or_default()
+    }
+
     /// All keys with all values.
     pub fn get_all(&self) -> BTreeMap<Term, Owners> {
         self.scope.view(|view| view.all().clone()).unwrap_or_default()
@@ -176,6 +186,15 @@ impl Kv {
     /// [`ScopeStopped`].
     pub async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.scope.peers().await
+    }
+
+    /// What the scope has done so far, and whom it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn stats(&self) -> Result<ScopeStats, ScopeStopped> {
+        self.scope.stats().await
     }
 
     /// Each peer that comes or goes.

@@ -28,6 +28,7 @@ mod resolve;
 pub(crate) mod router;
 mod sought;
 mod spawn;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -55,6 +56,7 @@ pub(crate) use registry::{Leaving, Legacy};
 pub use sought::Sought;
 pub use spawn::SpawnRequest;
 pub(crate) use spawn::{Order, Spawner};
+pub use stats::{Closed, ConnectionStats, NodeStats, Traffic};
 pub use tls::TlsError;
 #[cfg(feature = "tls")]
 pub use tls::{NameCheck, Side as TlsSide, Tls, TlsConfigError, TlsOptions, TlsVersion, Verify};
@@ -167,6 +169,12 @@ impl Node {
     /// Each node that comes up or goes down from now on, after one `Up` for each connected now.
     pub fn events(&self) -> NodeEvents {
         NodeEvents(self.router().observe())
+    }
+
+    /// What the node and its connections have carried so far. Crosses no task; costs a look at each
+    /// connection, so ask as often as somebody looks, not for each message.
+    pub fn stats(&self) -> NodeStats {
+        self.router().stats()
     }
 
     /// A new process.

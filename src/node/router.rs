@@ -34,6 +34,7 @@ use super::quiet::Quiet;
 use super::registry::{RegisterError, Registry};
 use super::sought::AllSought;
 use super::spawn::{Spawner, Spawns};
+use super::stats::Closings;
 use crate::term::{Atom, Creation, Destination, NodeName, Pid, Reference, Term};
 use crate::wire::signal::{Signal, Target};
 use crate::{atom, tuple};
@@ -60,6 +61,7 @@ pub(crate) struct Router {
     node_watchers: Mutex<Vec<Pid>>,
     observers: Mutex<Vec<mpsc::UnboundedSender<NodeEvent>>>,
     queued: Arc<AtomicUsize>,
+    closings: Closings,
     next_id: AtomicUsize,
     quiet: Quiet,
     /// The sender of messages that no process sends; it never was alive.
@@ -109,6 +111,7 @@ impl Router {
             node_watchers: Mutex::default(),
             observers: Mutex::default(),
             queued: Arc::default(),
+            closings: Closings::default(),
             next_id: AtomicUsize::new(1),
             quiet: Quiet::default(),
         })
@@ -136,6 +139,16 @@ impl Router {
 
     pub(crate) fn sought(&self) -> &AllSought {
         &self.sought
+    }
+
+    /// Connections that have closed.
+    pub(crate) fn closings(&self) -> &Closings {
+        &self.closings
+    }
+
+    /// Bytes in the queues of all connections.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
     }
 
     // Sending.

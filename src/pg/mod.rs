@@ -30,7 +30,7 @@ pub use shape::is_allowed_shape;
 
 use crate::engine::Version;
 use crate::node::{Node, RegisterError};
-use crate::scope::{PeerEvents, Scope, ScopeStopped};
+use crate::scope::{PeerEvents, Scope, ScopeStats, ScopeStopped};
 use crate::term::{Atom, NodeName, Pid, Term};
 
 /// A `pg` scope on a node. Clones are the same one; it stops with the last, or by
@@ -175,6 +175,15 @@ impl Pg {
     /// [`ScopeStopped`].
     pub async fn awaited(&self) -> Result<Vec<NodeName>, ScopeStopped> {
         self.scope.awaited().await
+    }
+
+    /// What the scope has done so far, and whom it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn stats(&self) -> Result<ScopeStats, ScopeStopped> {
+        self.scope.stats().await
     }
 
     /// Each peer that comes or goes.

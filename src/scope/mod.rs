@@ -12,6 +12,7 @@
 
 mod ready;
 mod running;
+mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use self::running::{Now, Running, Shared, Updated};
+pub use self::stats::ScopeStats;
 use self::task::Task;
 use crate::engine::{DataPublisher, EngineOptions, SharedView, Version};
 use crate::node::{Connection, Node, Process, RegisterError};
@@ -55,6 +57,7 @@ enum Command<P: DataPublisher> {
     /// A subscriber's channel is empty again.
     Resume(SubscriptionId, mpsc::OwnedPermit<Item<P>>),
     Peers(oneshot::Sender<Vec<(Pid, Version)>>),
+    Stats(oneshot::Sender<ScopeStats>),
     Ready(oneshot::Sender<()>),
     Awaited(oneshot::Sender<Vec<NodeName>>),
     PeerEvents(mpsc::UnboundedSender<PeerEvent>),
@@ -181,6 +184,15 @@ impl<P: DataPublisher> Scope<P> {
     /// [`ScopeStopped`].
     pub async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.ask(Command::Peers).await
+    }
+
+    /// What the scope has done so far, and whom it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeStopped`].
+    pub async fn stats(&self) -> Result<ScopeStats, ScopeStopped> {
+        self.ask(Command::Stats).await
     }
 
     /// Resolves when every node that is connected now has answered: its data is in the view, or can't

@@ -47,7 +47,7 @@ impl Ready {
         self.tell();
     }
 
-    /// All nodes that somebody waits for.
+    /// All nodes that somebody waits for, sorted.
     pub(super) fn awaited(&mut self) -> Vec<NodeName> {
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
         let all = self.waiting.iter().flat_map(|waiting| &waiting.nodes);

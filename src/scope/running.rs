@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::ready::Ready;
+use super::stats::ScopeStats;
 use super::{Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
 use crate::engine::{
     Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
@@ -514,6 +515,9 @@ impl<P: DataPublisher> Running<P> {
             }
             Command::Peers(answer) => {
                 let _ = answer.send(self.peers.clone());
+            }
+            Command::Stats(answer) => {
+                let _ = answer.send(ScopeStats::of(&self.engine, self.ready.awaited()));
             }
             Command::Ready(answer) => {
                 // Who waits now was connected before it asked; the news may still be in the mailbox.

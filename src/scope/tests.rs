@@ -294,3 +294,32 @@ async fn what_a_scope_leaves_late_is_not_lost() {
     timeout(LIMIT, left).await.unwrap();
     reading.join().unwrap();
 }
+
+#[tokio::test]
+async fn what_one_scope_publishes_is_what_the_other_has_received() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let (here, there) = (start(&a), start(&b));
+    a.connect("b@127.0.0.1").await.unwrap();
+    here.ready().await.unwrap();
+    there.ready().await.unwrap();
+    for number in 1..=10 {
+        here.update(number).await.unwrap();
+    }
+    here.update(10).await.unwrap();
+    let received = async {
+        while there.stats().await.unwrap().exchanged.updates_in < 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, received).await.unwrap();
+
+    let (at_a, at_b) = (here.stats().await.unwrap(), there.stats().await.unwrap());
+    assert_eq!(at_a.exchanged.updates_out, 10, "the last changed nothing");
+    assert_eq!((at_a.exchanged.updates_in, at_b.exchanged.updates_out), (0, 0));
+    assert!(at_b.exchanged.snapshots_in >= 1 && at_a.exchanged.snapshots_out >= 1);
+    assert_eq!(at_a.peers.len(), 1);
+    assert_eq!(at_a.peers[0].pid, *there.pid());
+    assert!(at_a.peers[0].synced && at_a.awaited.is_empty() && at_a.subscribers == 0);
+    assert_eq!(at_a.refused.unknown, 0);
+}

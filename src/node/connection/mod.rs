@@ -30,6 +30,7 @@ use self::socket::Socket;
 use self::transfer::Underway;
 use super::config::Limits;
 use super::router::Router;
+use super::stats::{Tally, Traffic};
 use crate::term::{Creation, NodeName, Pid, Term};
 use crate::wire::signal::{Signal, Target};
 use crate::wire::{EncodeError, Flags};
@@ -53,6 +54,9 @@ pub struct Connection {
     unhandled: [AtomicUsize; 2],
     /// Large messages on their way, out and in.
     underway: [Underway; 2],
+    received: Tally,
+    /// Bytes only; the queue counts the signals.
+    sent: Tally,
     /// When the peer was last heard, in milliseconds since `born`.
     heard: AtomicU64,
     born: Instant,
@@ -76,6 +80,8 @@ impl Connection {
             cancel: CancellationToken::new(),
             unhandled: Default::default(),
             underway: Default::default(),
+            received: Tally::default(),
+            sent: Tally::default(),
             heard: AtomicU64::new(0),
             born: Instant::now(),
         }
@@ -166,6 +172,24 @@ impl Connection {
             let (done, all) = self.underway(direction).get();
             (all > 0).then(|| Transfer { node: self.peer.clone(), direction, done, all })
         })
+    }
+
+    /// What has come, and what has gone.
+    pub(super) fn traffic(&self) -> (Traffic, Traffic) {
+        let signals = self.queue.signals();
+        (self.received.traffic(), Traffic { signals, ..self.sent.traffic() })
+    }
+
+    pub(super) fn unhandled_bytes(&self) -> usize {
+        self.unhandled.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(super) fn up_for(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    pub(super) fn silent_for(&self) -> Duration {
+        self.last_heard().elapsed()
     }
 
     /// The peer was heard: data or a tick.
@@ -262,6 +286,36 @@ pub enum DownReason {
 }
 
 impl DownReason {
+    /// All there are, texts left out.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::ConnectionClosed,
+        Self::TickTimeout,
+        Self::Slow,
+        Self::TooLarge,
+        Self::Overrun,
+        Self::BadFrame(String::new()),
+        Self::TooManyWatches,
+        Self::Replaced,
+        Self::Disconnected,
+        Self::Stopped,
+    ];
+
+    /// One word, of a set that is known beforehand: `slow`, `bad_frame`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ConnectionClosed => "connection_closed",
+            Self::TickTimeout => "net_tick_timeout",
+            Self::Slow => "slow",
+            Self::TooLarge => "message_too_large",
+            Self::Overrun => "overrun",
+            Self::BadFrame(_) => "bad_frame",
+            Self::TooManyWatches => "too_many_watches",
+            Self::Replaced => "replaced",
+            Self::Disconnected => "disconnected",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// Whether somebody should look at one of the two ends.
     pub(crate) fn is_fault(&self) -> bool {
         match self {
@@ -278,17 +332,10 @@ impl DownReason {
 
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
         match self {
-            Self::ConnectionClosed => f.write_str("connection_closed"),
-            Self::TickTimeout => f.write_str("net_tick_timeout"),
-            Self::Slow => f.write_str("slow"),
-            Self::TooLarge => f.write_str("message_too_large"),
-            Self::Overrun => f.write_str("overrun"),
-            Self::BadFrame(what) => write!(f, "bad_frame: {what}"),
-            Self::TooManyWatches => f.write_str("too_many_watches"),
-            Self::Replaced => f.write_str("replaced"),
-            Self::Disconnected => f.write_str("disconnected"),
-            Self::Stopped => f.write_str("stopped"),
+            Self::BadFrame(what) => write!(f, ": {what}"),
+            _ => Ok(()),
         }
     }
 }

@@ -95,6 +95,8 @@ struct State {
     large_all: usize,
     /// Above the soft mark for too long to be waited for, see [`Queue::pace`].
     stalled: bool,
+    /// Signals queued so far.
+    signals: u64,
     /// When the socket took bytes, or was offered the first; `None` while it owes nothing.
     moved: Option<Instant>,
     /// The writer is told of pushes that make it so many bytes.
@@ -328,6 +330,7 @@ impl Queue {
     /// So many bytes have been queued.
     fn pushed(&self, state: &mut State, added: usize, large: bool) -> Push {
         state.bytes += added;
+        state.signals += 1;
         let all = self.all.fetch_add(added, Ordering::Relaxed) + added;
         if !large && self.is_too_slow(state) {
             self.fail_locked(state, DownReason::Slow);
@@ -369,6 +372,11 @@ impl Queue {
     /// Bytes the socket hasn't accepted yet.
     pub(crate) fn bytes(&self) -> usize {
         self.state().bytes
+    }
+
+    /// How many signals have been queued so far.
+    pub(crate) fn signals(&self) -> u64 {
+        self.state().signals
     }
 
     /// Waits until the queue is under its soft mark, behind those who have waited for longer. `None`
@@ -539,7 +547,9 @@ impl Queue {
             return;
         }
         self.all.fetch_sub(state.bytes, Ordering::Relaxed);
-        *state = State { failed: Some(reason), ..State::new(Outbound::new(Flags::default())) };
+        let signals = state.signals;
+        let empty = State::new(Outbound::new(Flags::default()));
+        *state = State { failed: Some(reason), signals, ..empty };
         self.work.notify_one();
         self.room.notify_waiters();
     }
@@ -561,6 +571,7 @@ impl State {
             large: 0,
             large_all: 0,
             stalled: false,
+            signals: 0,
             moved: None,
             told_from: 0,
             failed: None,

@@ -18,8 +18,8 @@ use super::{Connection, DownReason};
 use crate::node::router::Router;
 use crate::wire::{Deframer, FragmentLimits, Inbound, Incoming};
 
-/// A read that brings so many frames is worth waiting for.
-const MANY: usize = 64;
+/// A read that brings so many signals is worth waiting for.
+const MANY: u64 = 64;
 
 /// After so many such reads in a row the next ones are waited for.
 const STREAM: u32 = 4;
@@ -56,16 +56,17 @@ async fn read(
     let mut report = Report::new(Direction::Receiving, limits.soft_mark);
     let mut stream = 0;
     loop {
-        match socket.read_buf(deframer.buffer()).await {
+        let read = match socket.read_buf(deframer.buffer()).await {
             Ok(0) if connection.queue().is_finishing() => return DownReason::Stopped,
             Ok(0) => return DownReason::ConnectionClosed,
-            Ok(_) => connection.hear(),
+            Ok(read) => read,
             Err(error) => {
                 log::debug!("{}: reading failed: {error}", connection.peer());
                 return DownReason::ConnectionClosed;
             }
-        }
-        let mut frames = 0;
+        };
+        connection.hear();
+        let mut signals = 0;
         loop {
             let frame = match deframer.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -75,8 +76,9 @@ async fn read(
             if frame.is_empty() {
                 continue;
             }
-            frames += 1;
-            let handled = match inbound.incoming(frame) {
+            let incoming = inbound.incoming(frame);
+            signals += u64::from(matches!(incoming, Ok(Some(_))));
+            let handled = match incoming {
                 Ok(Some(Incoming::Message(message))) => {
                     router.receive_message(connection, &message, &mut filling)
                 }
@@ -95,12 +97,13 @@ async fn read(
                 return DownReason::ConnectionClosed;
             }
         }
+        connection.received.add(read, signals);
         if let Err(reason) = router.deliver_batch(connection, filling.take()) {
             return reason;
         }
         // Of the two one is all there is: fragments are short frames.
         report.note(connection, inbound.unfinished().max(deframer.unfinished()));
-        stream = if frames >= MANY { stream + 1 } else { 0 };
+        stream = if signals >= MANY { stream + 1 } else { 0 };
         // A full buffer is as much as one read can bring.
         if stream >= STREAM && !deframer.was_filled() {
             tokio::time::sleep(PAUSE).await;

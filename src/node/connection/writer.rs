@@ -129,6 +129,7 @@ impl Writer<'_> {
                 let sending = self.connection.queue().written(written);
                 self.report.note(self.connection, sending);
             }
+            self.connection.sent.add(written, 0);
             self.ticker.wrote_some(Instant::now());
             advance(&mut left, written);
         }

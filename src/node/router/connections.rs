@@ -81,6 +81,7 @@ impl Router {
             return;
         }
         self.table.remove(connection);
+        self.closings.count(reason);
         let level = if reason.is_fault() { log::Level::Warn } else { log::Level::Info };
         let peer = connection.peer();
         log::log!(level, node:% = peer, reason:%; "{peer}: down, {reason}");

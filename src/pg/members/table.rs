@@ -48,6 +48,11 @@ impl<V> Table<V> {
         }
     }
 
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|shard| shard.read().len()).sum()
+    }
+
     /// Changes the value of a name; `new` makes one where there's none.
     pub(super) fn change(
         &self,

@@ -60,6 +60,11 @@ impl Members {
         self.groups_where(|_| true)
     }
 
+    /// How many groups have members, without listing them.
+    pub fn group_count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The groups that have members on this node. As `pg:which_local_groups/1`.
     pub fn which_local_groups(&self) -> Vec<Term> {
         self.groups_where(|group| match group {
