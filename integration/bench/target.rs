@@ -16,6 +16,7 @@ use data_publisher::rpc::Exception;
 use data_publisher::term::{List, Term};
 use data_publisher::{Cookie, Node, NodeConfig, Pg, atom, tuple, wire};
 
+use crate::support::unheard_cookie;
 use crate::{clock, health, pace};
 
 /// Operations in one batch, where single ones are too short to be timed.
@@ -39,7 +40,7 @@ pub(crate) async fn run(name: &str, epmd_port: u16, dial: Option<&str>) -> Resul
 
 /// The settings all nodes in Rust have here: as the BEAM ones, they connect to nobody by themselves.
 pub(crate) fn config(name: &str, epmd_port: u16) -> Result<NodeConfig> {
-    let config = NodeConfig::new(name)?.cookie(Cookie::new("cookie")?).epmd_port(epmd_port);
+    let config = NodeConfig::new(name)?.cookie(Cookie::new(unheard_cookie())?).epmd_port(epmd_port);
     Ok(config.embedded_epmd(false).mesh(false))
 }
 

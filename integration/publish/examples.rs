@@ -148,7 +148,7 @@ async fn workers_is_one_of_a_group_and_does_what_it_is_sent(otp: Otp) -> Result<
     let epmd = Epmd::start_of(otp).await?;
     let a = beam_node(otp, "a", &epmd).await?;
     a.eval("{ok, _} = pg:start(pg), ok = pg:join(crew, self())").await?;
-    let arguments = ["r@127.0.0.1", "cookie", "crew", "a@127.0.0.1"];
+    let arguments = ["r@127.0.0.1", cookie(), "crew", "a@127.0.0.1"];
     let mut example = Example::start("workers", &arguments, &epmd).await?;
     let there = "[P || P <- pg:get_members(crew), node(P) =:= 'r@127.0.0.1']";
     wait_eval(&a, &format!("length({there})"), "1", SOON).await?;

@@ -5,16 +5,24 @@
 //! print is searched by `scripts/integration`, which chooses the cookie for that.
 
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 
 /// What the cookie is called in the environment.
-const VARIABLE: &str = "DATA_PUBLISHER_TEST_COOKIE";
+pub(crate) const VARIABLE: &str = "DATA_PUBLISHER_TEST_COOKIE";
 
 /// The cookie of all nodes that aren't said to have another. It begins with a letter: an atom without quotes.
 pub(crate) fn cookie() -> &'static str {
-    static COOKIE: LazyLock<String> = LazyLock::new(|| {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
         log::set_logger(&Log).expect("nobody else wants to hear");
         log::set_max_level(log::LevelFilter::Trace);
+    });
+    unheard_cookie()
+}
+
+/// The same without a look at the library's log, which takes time: for what is measured.
+pub(crate) fn unheard_cookie() -> &'static str {
+    static COOKIE: LazyLock<String> = LazyLock::new(|| {
         let random = || format!("c{:032x}", rand::random::<u128>());
         std::env::var(VARIABLE).unwrap_or_else(|_| random())
     });
@@ -23,7 +31,7 @@ pub(crate) fn cookie() -> &'static str {
 
 /// Ends the run if somebody said the cookie. `new` bytes of what is said are here for the first time.
 pub(crate) fn search(who: &str, said: &[u8], new: usize) {
-    let cookie = cookie().as_bytes();
+    let cookie = unheard_cookie().as_bytes();
     let from = said.len().saturating_sub(new + cookie.len());
     if said[from..].windows(cookie.len()).any(|part| part == cookie) {
         // Not by a macro: libtest would keep it for the end of the test.
