@@ -53,6 +53,7 @@
 //!   kernel        net_kernel, global_name_server; the search for nodes
 //!   rpc           functions called on other nodes, and those others may call here
 //!   gen_server    call, cast, reply; servers; sys
+//!   testing       a cluster in memory, for tests of one's own publishers (by the feature `testing`)
 //!   engine        the behaviour, sans-IO        node   connections and processes
 //!                                               discovery   sources of names; DNS
 //!                                               epmd   EPMD's client and server
@@ -104,6 +105,8 @@ pub mod scope;
 #[cfg(feature = "serde")]
 pub mod serde;
 pub mod term;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;
 
 pub use kernel::start;

@@ -185,3 +185,100 @@ async fn obey(flags: &Scope<Flags>, line: &str) -> anyhow::Result<String> {
         _ => anyhow::bail!("set NAME JSON, remove NAME, get NAME or all"),
     })
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use data_publisher::testing::{Cluster, Random, shake};
+    use data_publisher::{list, map, term::Term, tuple};
+
+    use super::*;
+
+    const NAMES: [&str; 3] = ["dark", "beta", "new_search"];
+
+    fn cluster() -> Cluster<Flags> {
+        let hear_all = |seen: &mut Table, event| hear(seen, event);
+        let mut cluster = Cluster::new(["a", "b", "c"], |_| Flags).compare(Table::clone);
+        cluster = cluster.follow(Interest::All, hear_all);
+        cluster.follow(Interest::Flag(NAMES[0].to_owned()), hear_all)
+    }
+
+    /// What a reader makes of an event.
+    fn hear(seen: &mut Table, (node, change): (NodeName, Change)) {
+        match change {
+            Change::Set(name, flag) => _ = seen.entry(name).or_default().insert(node, flag),
+            Change::Remove(name) => {
+                let owners = seen.get_mut(&name).expect("only what is there is removed");
+                owners.remove(&node);
+                seen.retain(|_, owners| !owners.is_empty());
+            }
+        }
+    }
+
+    fn flag(percent: u8) -> Flag {
+        Flag { enabled: percent > 0, percent, only_for: Vec::new() }
+    }
+
+    fn set(name: &str, percent: u8) -> Vec<Change> {
+        vec![Change::Set(name.to_owned(), flag(percent))]
+    }
+
+    #[test]
+    fn a_flag_is_there_for_all_until_its_last_owner_is_gone() {
+        let mut cluster = cluster();
+        cluster.connect_all();
+        cluster.update("a", set("dark", 10));
+        cluster.update("b", set("dark", 20));
+        cluster.settle();
+        assert_eq!(cluster.view("c")["dark"][cluster.name("b")], flag(20));
+        cluster.kill("a");
+        assert_eq!(cluster.view("c")["dark"].len(), 1);
+        cluster.update("b", vec![Change::Remove("dark".to_owned())]);
+        cluster.settle();
+        assert!(cluster.view("c").is_empty());
+    }
+
+    #[test]
+    fn a_process_on_the_beam_sets_a_flag_and_hears_of_it() {
+        let mut cluster = cluster();
+        cluster.connect_all();
+        cluster.settle();
+        let process = cluster.spawn("b");
+        let subscribe = |interest: Term| tuple![atom!("subscribe"), interest];
+        let reply = cluster.call(&process, "a", subscribe(atom!("all").into()));
+        let [reference, _] = reply.tuple().expect("a pair");
+        // What isn't said is as in `Flag`.
+        let change =
+            tuple![atom!("set"), Term::binary_of("dark"), map![atom!("enabled") => atom!("true")]];
+        let update = tuple![atom!("update"), list![change]];
+        assert_eq!(cluster.call(&process, "a", update), Term::from(atom!("ok")));
+        let all = map! {
+            atom!("enabled") => atom!("true"), atom!("percent") => 100, atom!("only_for") => list![]
+        };
+        let event = tuple![
+            reference,
+            cluster.name("a"),
+            tuple![atom!("set"), Term::binary_of("dark"), all]
+        ];
+        assert_eq!(cluster.received(&process), [event]);
+        let refused = cluster.call(&process, "a", subscribe(atom!("some").into()));
+        assert_eq!(refused, tuple![atom!("error"), atom!("badarg")]);
+    }
+
+    #[test]
+    fn whatever_happens_all_see_the_same() {
+        shake(
+            0..200,
+            |_| cluster(),
+            |cluster, node, random: &mut Random| {
+                let changes = (0..=random.below(2)).map(|_| {
+                    let name = (*random.pick(&NAMES)).to_owned();
+                    match random.below(4) {
+                        0 => Change::Remove(name),
+                        percent => Change::Set(name, flag(percent as u8)),
+                    }
+                });
+                cluster.update(node, changes.collect());
+            },
+        );
+    }
+}

@@ -79,3 +79,45 @@ async fn main() -> anyhow::Result<()> {
     node.stop().await;
     Ok(())
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use data_publisher::testing::{Cluster, Random, shake};
+
+    use super::*;
+
+    fn cluster() -> Cluster<Load> {
+        // A node that is gone has no load where it was known, and isn't there where it wasn't.
+        let loads = |view: &BTreeMap<NodeName, i64>| {
+            let mut loads = view.clone();
+            loads.retain(|_, load| *load != 0);
+            loads
+        };
+        let hear = |seen: &mut BTreeMap<NodeName, i64>, (node, load)| _ = seen.insert(node, load);
+        Cluster::new(["a", "b", "c"], |_| Load).compare(loads).follow((), hear)
+    }
+
+    #[test]
+    fn the_load_of_a_node_that_is_gone_is_0() {
+        let mut cluster = cluster();
+        let a = cluster.name("a").clone();
+        cluster.connect_all();
+        let (_, mut heard) = cluster.subscribe("b", ());
+        cluster.update("a", 7);
+        cluster.settle();
+        cluster.kill("a");
+        assert_eq!(cluster.view("b")[&a], 0);
+        assert_eq!(heard.take(), [(a.clone(), 7), (a, 0)]);
+    }
+
+    #[test]
+    fn whatever_happens_all_see_the_same() {
+        shake(
+            0..200,
+            |_| cluster(),
+            |cluster, node, random: &mut Random| {
+                cluster.update(node, random.below(5) as i64);
+            },
+        );
+    }
+}

@@ -209,6 +209,13 @@ impl NamesView {
 #[derive(Debug)]
 pub(crate) struct Shown(NamesView);
 
+impl Shown {
+    /// As [`NamesView::names`].
+    pub(crate) fn names(&self) -> BTreeMap<NodeName, BTreeSet<Term>> {
+        self.0.names()
+    }
+}
+
 impl Drop for Shown {
     fn drop(&mut self) {
         self.0.0.write().unwrap_or_else(PoisonError::into_inner).clear();
