@@ -4,6 +4,7 @@
 use tokio::time::timeout;
 
 use super::*;
+use crate::node::connection::Credit;
 use crate::node::tests::{LIMIT, Pair, node, pair};
 use crate::wire::signal::PidOrName;
 
@@ -81,6 +82,26 @@ async fn nobody_breaks_a_link_in_another_nodes_name() {
 
     assert!(timeout(LIMIT, ours.receive()).await.unwrap().is_none());
     assert_eq!(ours.exit_reason(), Some(&atom!("true").into()));
+}
+
+#[tokio::test]
+async fn unhandled_messages_have_a_bound_and_large_ones_another() {
+    let Pair { a, b, _epmd } = pair().await;
+    let connection = a.router().table().up(b.name()).unwrap();
+    let limits = a.router().limits();
+    let take = |bytes| Credit::take(&connection, bytes, limits);
+
+    let times = limits.unhandled / limits.soft_mark;
+    let small: Vec<_> = (0..times).map(|_| take(limits.soft_mark).expect("below it")).collect();
+    assert!(take(1).is_none());
+    let half = limits.unhandled_large / 2;
+    let large = [half, half].map(|bytes| take(bytes).expect("below the other"));
+    assert!(take(limits.soft_mark + 1).is_none());
+    drop((small, large));
+
+    let _lone = take(limits.unhandled_large + 1).expect("a lone one may be larger");
+    assert!(take(limits.soft_mark + 1).is_none());
+    assert!(take(1).is_some());
 }
 
 #[tokio::test]
