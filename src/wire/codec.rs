@@ -1,7 +1,7 @@
 //! Terms to bytes and back: Erlang's external term format.
 //!
 //! Own code instead of the crate `eetf`, which two bytes make panic, five make abort, and which
-//! recurses by what it's told. Here neither direction recurses, counts are held against the bytes
+//! recurses by what it's told. Here neither direction recurses more than eight deep, counts are held against the bytes
 //! left, and what the BEAM refuses with `badarg` is refused: a key twice in a map, infinities, bit
 //! strings with 9 bits in a byte. Terms come out canonical (see [`term`](crate::term)): a "string" is
 //! the list it stands for, five in a big integer is five.
@@ -17,11 +17,13 @@ mod encode;
 mod hostile;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 pub(super) use decode::Reader;
 pub use decode::{DecodeError, decode, decode_prefix};
 pub use encode::{EncodeError, encode};
 pub(super) use encode::{bare, put_atom, put_integer, put_pid_words, put_reference_words};
+pub(super) use usual::Usual;
 
 /// Leads every term in the external format.
 pub(super) const VERSION: u8 = 131;

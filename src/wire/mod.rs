@@ -19,7 +19,7 @@
 //! ```
 //!
 //! What a peer sends is a claim until its bytes are here: nothing is allocated by a length that was
-//! only read, a count is at most the bytes left (a term has at least one), nothing recurses. The
+//! only read, a count is at most the bytes left (a term has at least one), nothing recurses by what a peer says. The
 //! crates `eetf` and `erl_dist` break each of these rules (five bytes abort the process, two make it
 //! panic), so they don't stand on this path; `eetf` serves the tests as a second opinion.
 

@@ -1,10 +1,9 @@
-//! The way in: bytes of a peer to terms.
+//! The way in: bytes of a peer to terms, whatever their form.
 //!
-//! A [`Reader`] walks over the bytes once. Finished values lie on one stack; for each tuple, list,
+//! What is usual [`Usual`] reads, if all goes well. A [`Reader`] walks over the bytes once. Finished values lie on one stack; for each tuple, list,
 //! map, fun or record not yet complete a [`Frame`] says where on that stack its part begins and how
 //! many values it still waits for.
 
-use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,8 +11,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 use num_bigint::{BigInt, Sign};
 use smallvec::SmallVec;
 
+use super::usual::Usual;
 use super::{VERSION, tag};
-use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Pieces, Port, Record, Reference, Term};
+use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Port, Record, Reference, Term};
 use crate::wire::atom_cache::AtomIn;
 use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE, recent};
 
@@ -23,6 +23,12 @@ use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE, recent};
 ///
 /// [`DecodeError`]; bytes after the term are one too.
 pub fn decode(bytes: &[u8]) -> Result<Term, DecodeError> {
+    if let [VERSION, bytes @ ..] = bytes {
+        let (mut usual, mut term) = (Usual::new(bytes, &[]), Term::NIL);
+        if usual.value(&mut term, 0).is_some() && usual.rest().is_empty() {
+            return Ok(term);
+        }
+    }
     let (term, used) = decode_prefix(bytes)?;
     match bytes.len() - used {
         0 => Ok(term),
@@ -122,9 +128,6 @@ impl DecodeError {
 pub(in crate::wire) struct Reader<'a> {
     rest: &'a [u8],
     len: usize,
-    /// The last node read: its encoded atom, and the name. The pids of one message are mostly of one
-    /// node, and this saves an allocation for each.
-    node: Option<(&'a [u8], NodeName)>,
     /// The atoms listed at the start of the frame, which terms refer to by their place.
     atoms: &'a [AtomIn],
 }
@@ -136,7 +139,7 @@ impl<'a> Reader<'a> {
 
     /// For terms of a frame that has a list of atoms.
     pub(in crate::wire) fn with_atoms(bytes: &'a [u8], atoms: &'a [AtomIn]) -> Self {
-        Self { rest: bytes, len: bytes.len(), node: None, atoms }
+        Self { rest: bytes, len: bytes.len(), atoms }
     }
 
     /// The bytes not yet read.
@@ -174,19 +177,30 @@ impl<'a> Reader<'a> {
 
     /// A term without its 131.
     pub(in crate::wire) fn term(&mut self) -> Result<Term, DecodeError> {
+        let (mut usual, mut term) = (Usual::new(self.rest, self.atoms), Term::NIL);
+        match usual.value(&mut term, 0) {
+            Some(()) => {
+                self.rest = usual.rest();
+                Ok(term)
+            }
+            None => self.any_term(0),
+        }
+    }
+
+    /// A term of any form, with so many around it.
+    pub(super) fn any_term(&mut self, depth: usize) -> Result<Term, DecodeError> {
         let mut frame = match self.step(0)? {
             Step::Value(term) => return Ok(term),
             Step::Open(frame) => frame,
         };
-        let mut values = Values::take();
-        let values = &mut values.0;
+        let values = &mut Vec::new();
         let mut outer: SmallVec<[Frame; INLINE]> = SmallVec::new();
         loop {
             match self.step(values.len())? {
                 Step::Value(term) => self.push(values, term),
                 Step::Open(inner) => {
                     outer.push(mem::replace(&mut frame, inner));
-                    if outer.len() >= MAX_DEPTH {
+                    if depth + outer.len() >= MAX_DEPTH {
                         return Err(DecodeError::TooDeep);
                     }
                     continue;
@@ -509,31 +523,8 @@ impl<'a> Reader<'a> {
 
     /// An atom that names a node; never another term, which could hold a pid, which could hold ...
     fn node(&mut self) -> Result<NodeName, DecodeError> {
-        let bytes = self.rest;
-        if let Some((encoded, name)) = &self.node
-            && let Some(rest) = bytes.strip_prefix(*encoded)
-        {
-            self.rest = rest;
-            return Ok(name.clone());
-        }
-        if let [tag::ATOM_CACHE, index, rest @ ..] = bytes
-            && let Some(listed) = self.atoms.get(usize::from(*index))
-            && listed.is_node
-        {
-            self.rest = rest;
-            return Ok(NodeName::of_name(listed.atom.clone()));
-        }
-        let name = if let [tag::SMALL_ATOM_UTF8, len, rest @ ..] = bytes {
-            self.rest = rest;
-            let AtomIn { atom, is_node } = self.atom_text(usize::from(*len))?;
-            is_node.then(|| NodeName::of_name(atom))
-        } else {
-            self.atom()?.try_into().ok()
-        };
-        let name = name.ok_or_else(|| self.bad("an atom that is no node name"))?;
-        let used = bytes.len() - self.rest.len();
-        self.node = bytes.get(..used).map(|encoded| (encoded, name.clone()));
-        Ok(name)
+        let name = self.atom()?;
+        name.try_into().map_err(|_| self.bad("an atom that is no node name"))
     }
 
     fn atom_of(&mut self, tag: u8) -> Result<Atom, DecodeError> {
@@ -551,7 +542,7 @@ impl<'a> Reader<'a> {
 
     /// An atom of so many bytes.
     pub(in crate::wire) fn atom_text(&mut self, len: usize) -> Result<AtomIn, DecodeError> {
-        recent::atom(self.take(len)?).map_err(|what| self.bad(what))
+        recent::listed(self.take(len)?).map_err(|what| self.bad(what))
     }
 
     /// `82 Index:8`, the 82 being read.
@@ -674,85 +665,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Only the forms that the BEAM writes in messages without need; others are for
-/// [`term`](Reader::term).
-impl Pieces for Reader<'_> {
-    fn tuple(&mut self) -> Option<usize> {
-        Reader::tuple(self).ok()
-    }
-
-    fn word(&mut self, text: &str) -> Option<()> {
-        if let [tag::ATOM_CACHE, index, rest @ ..] = self.rest {
-            let listed = self.atoms.get(usize::from(*index))?;
-            self.rest = rest;
-            return (listed.atom == *text).then_some(());
-        }
-        let len = u8::try_from(text.len()).ok()?;
-        let rest = self.rest.strip_prefix(&[tag::SMALL_ATOM_UTF8, len])?;
-        self.rest = rest.strip_prefix(text.as_bytes())?;
-        Some(())
-    }
-
-    fn pid(&mut self) -> Option<Pid> {
-        Reader::pid(self).ok()
-    }
-
-    fn list(&mut self) -> Option<usize> {
-        match self.u8().ok()? {
-            tag::NIL => Some(0),
-            tag::LIST => {
-                let count = self.u32().ok()? as usize;
-                self.fits(count, count.saturating_add(1)).ok().filter(|count| *count > 0)
-            }
-            _ => None,
-        }
-    }
-
-    fn end(&mut self) -> Option<()> {
-        (self.u8().ok()? == tag::NIL).then_some(())
-    }
-
-    fn map(&mut self) -> Option<usize> {
-        if self.u8().ok()? != tag::MAP {
-            return None;
-        }
-        let count = self.u32().ok()? as usize;
-        self.fits(count, count.saturating_mul(2)).ok()
-    }
-
-    fn term(&mut self) -> Option<Term> {
-        Reader::term(self).ok()
-    }
-}
-
 /// Most messages nest no deeper, and then the open terms around the present one need no memory.
 const INLINE: usize = 8;
-
-/// The stack of values, taken from the thread's for the time of one term.
-struct Values(Vec<Term>);
-
-impl Values {
-    /// Most values whose memory is kept for the next term: 32 KiB.
-    const KEPT: usize = 1024;
-
-    fn take() -> Self {
-        Self(VALUES.try_with(Cell::take).unwrap_or_default())
-    }
-}
-
-impl Drop for Values {
-    fn drop(&mut self) {
-        if self.0.capacity() <= Self::KEPT {
-            self.0.clear();
-            let values = mem::take(&mut self.0);
-            let _ = VALUES.try_with(|kept| kept.set(values));
-        }
-    }
-}
-
-thread_local! {
-    static VALUES: Cell<Vec<Term>> = const { Cell::new(Vec::new()) };
-}
 
 enum Step {
     Value(Term),
@@ -785,7 +699,7 @@ struct RecordHead {
     fields: Vec<Atom>,
 }
 
-fn integers(bytes: &[u8]) -> impl Iterator<Item = Term> {
+pub(super) fn integers(bytes: &[u8]) -> impl Iterator<Item = Term> {
     bytes.iter().map(|&byte| Term::Integer(byte.into()))
 }
 

@@ -3,7 +3,7 @@
 use super::{PASS_THROUGH, PidOrName, Signal, SignalError, Target, altact, elements_of, op};
 use crate::term::{Atom, Pid, Pieces, Reference, Term};
 use crate::wire::atom_cache::AtomIn;
-use crate::wire::codec::{DecodeError, Reader, tag};
+use crate::wire::codec::{DecodeError, Reader, Usual, VERSION, tag};
 
 /// Reads a frame without a list of atoms, as [`Deframer::next_frame`](crate::wire::Deframer::next_frame) gives it.
 ///
@@ -96,11 +96,8 @@ impl<'a> Payload<'a> {
 
     /// The message to be taken apart where it stands; `None` if that isn't possible.
     pub fn pieces(&self) -> Option<impl Pieces> {
-        let mut reader = Reader::with_atoms(self.bytes, self.atoms);
-        if self.versioned {
-            reader.version().ok()?;
-        }
-        Some(reader)
+        let bytes = if self.versioned { self.bytes.strip_prefix(&[VERSION])? } else { self.bytes };
+        Some(Usual::new(bytes, self.atoms))
     }
 }
 
