@@ -100,7 +100,11 @@ impl Cli {
 
     /// Waits for a line of its log, or complaint, that has all these words.
     pub(crate) async fn says(&self, words: &[&str]) -> Result<()> {
-        wait_until(&format!("{words:?} on stderr"), SOON, async || {
+        self.says_within(words, SOON).await
+    }
+
+    async fn says_within(&self, words: &[&str], deadline: Duration) -> Result<()> {
+        wait_until(&format!("{words:?} on stderr"), deadline, async || {
             let lines = self.err.all();
             let has_all = |line: &String| words.iter().all(|word| line.contains(word));
             lines.iter().any(has_all).then_some(()).ok_or_else(|| lines.join("\n"))

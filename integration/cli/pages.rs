@@ -54,7 +54,7 @@ async fn shells_take_their_completions() -> Result<()> {
                 passes("bash", &["-n", &file]).await?.context("a bash")?;
                 let script = format!(
                     "source {file}; COMP_WORDS=(data-publisher join --print); COMP_CWORD=2; \
-                     _data-publisher data-publisher --print join; echo \"${{COMPREPLY[@]}}\""
+                     _data__publisher data-publisher --print join; echo \"${{COMPREPLY[@]}}\""
                 );
                 let reply = passes("bash", &["-c", &script]).await?.context("a bash")?;
                 assert_eq!(reply.trim(), "--print-config");
@@ -80,6 +80,7 @@ async fn the_manual_can_be_read() -> Result<()> {
         ensure!(std::fs::metadata(page(name))?.len() > 500, "{name} is nearly empty");
     }
     if let Some(text) = passes("man", &["--warnings", "-l", &page("data-publisher-join")]).await? {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for word in ["--print-config", "DATA_PUBLISHER_NET_TICKTIME", "Commands on stdin"] {
             assert!(text.contains(word), "no {word} in: {text}");
         }

@@ -419,6 +419,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_is_looked_for_is_told_with_the_last_failure_and_the_next_try() {
+        let now = Instant::now();
+        let mut known = Known::default();
+        known.0.insert(name(0), Peer::new(now, true));
+        let mut tried = Peer::new(now, false);
+        tried.wait(now, FIRST_PAUSE, LONGEST_PAUSE);
+        tried.last = Some(ConnectError::Timeout { node: name(1) });
+        known.0.insert(name(1), tried);
+        let mut up = Peer::new(now, true);
+        up.last = Some(ConnectError::Timeout { node: name(2) });
+        up.up(now);
+        known.0.insert(name(2), up);
+
+        let sought: Vec<_> = known.sought().collect();
+        let names: Vec<_> = sought.iter().map(|sought| (&sought.node, sought.seed)).collect();
+        assert_eq!(names, [(&name(0), true), (&name(1), false)]);
+        assert!(sought[0].last.is_none() && sought[0].next.is_some());
+        assert!(matches!(sought[1].last, Some(ConnectError::Timeout { .. })));
+        assert!(sought[1].next > Some(now.into_std()));
+        // The failures of before its connection say nothing about the next ones.
+        let up = known.0.get_mut(&name(2)).unwrap();
+        up.down(now, false, LONGEST_PAUSE);
+        assert!(known.sought().last().unwrap().last.is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_source_that_fails_is_asked_again_after_ever_longer_pauses() {
         let (asked, mut times) = mpsc::unbounded_channel();

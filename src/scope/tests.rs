@@ -176,10 +176,12 @@ async fn ready_does_not_wait_for_a_node_that_is_lost_meanwhile() {
     // It's being waited for once the other end is watched: `b` has been asked.
     assert!(timeout(Duration::from_millis(200), load.ready()).await.is_err());
     assert!(!waiting.is_finished());
+    assert_eq!(load.awaited().await.unwrap(), [b.name().clone()]);
 
     a.disconnect(b.name());
 
     timeout(LIMIT, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(load.awaited().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -32,7 +32,13 @@ pub(crate) struct Man {
 pub(super) fn completions(args: &Completions) -> anyhow::Result<Answer> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut config::command(), NAME, &mut script);
-    std::io::stdout().write_all(&script)?;
+    let mut script = String::from_utf8(script)?;
+    if args.shell == Shell::Bash {
+        // With a hyphen in the program's name clap_complete looks for a subcommand's options under another name than
+        // it has them under: https://github.com/clap-rs/clap/issues/6421. Where that is mended this finds nothing.
+        script = script.replace("data__subcmd__publisher", "data__publisher");
+    }
+    std::io::stdout().write_all(script.as_bytes())?;
     Ok(Answer::Yes)
 }
 
