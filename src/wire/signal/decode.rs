@@ -66,13 +66,15 @@ pub struct Payload<'a> {
     pub(in crate::wire) op: i32,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl<'a> Payload<'a> {
     /// A term led by 131, as if it had come in a frame without a list of atoms.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn of_term(bytes: &'a [u8]) -> Self {
         Self { bytes, atoms: &[], versioned: true, op: op::SEND }
     }
+}
 
+impl Payload<'_> {
     /// The message as a term.
     ///
     /// # Errors
