@@ -42,7 +42,7 @@ fn whatever_happens_all_see_the_same_keys() {
                 let key = random.pick(&keys);
                 match random.below(4) {
                     0 => Change::delete(key),
-                    value => Change::put(key, Term::Integer(value as i64)),
+                    value => Change::put(key, Term::from(value as u64)),
                 }
             });
             cluster.update(node, changes.collect());

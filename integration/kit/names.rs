@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use data_publisher::term::Term;
 use data_publisher::testing::{Cluster, Random, shake};
 
-use crate::publishers::names::{Event, Format, Initial, Names, Op, Subscription};
+use crate::publishers::names::{Event, Format, Initial, Names, Op, Shown, Subscription};
 
 /// Any mixture to begin with, and the newer one to upgrade to.
 fn cluster(random: &mut Random) -> Cluster<Names> {
@@ -18,7 +18,7 @@ fn cluster(random: &mut Random) -> Cluster<Names> {
     Cluster::new(names, first)
         .release(|_| Names::new(Format::Two, 2))
         // Without the weights, which an older one doesn't know.
-        .compare(|view| view.names())
+        .compare(Shown::names)
         .follow(Subscription::All, |seen, event| {
             let Initial::All(all) = seen else { panic!("{seen:?} of all") };
             match event {
@@ -39,10 +39,10 @@ fn whatever_is_upgraded_when_all_see_the_same_names() {
     shake(0..300, cluster, |cluster, node, random| {
         let has_weights = *cluster.engine(node).version() == 2.into();
         let ops = (0..=random.below(2)).flat_map(|_| {
-            let name = Term::Integer(random.below(3) as i64);
+            let name = Term::from(random.below(3) as u64);
             match random.below(4) {
                 0 | 1 => Op::remove(name),
-                weight if has_weights => Op::set(name, weight as i64),
+                weight if has_weights => Op::set(name, i64::from(weight as u32)),
                 _ => Op::add(name),
             }
         });
