@@ -28,7 +28,7 @@ pub(crate) use self::{
     epmd::{Epmd, free_port},
     node::ErlNode,
     otp::Otp,
-    secret::{cookie, search},
+    secret::{cookie, search, warnings},
 };
 
 /// Long enough for anything that takes milliseconds, on a busy machine.
