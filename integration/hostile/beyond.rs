@@ -8,7 +8,7 @@ use data_publisher::{atom, list, map, tuple};
 
 use super::Victim;
 use super::raw::{FLAGS, Raw};
-use crate::support::{SOON, wait_until};
+use crate::support::{SOON, wait_until, warnings};
 
 /// `{{{...}}}`, deeper than is read; and one that is an integer of more than 64 KiB.
 fn beyond() -> [Vec<u8>; 2] {
@@ -74,6 +74,30 @@ async fn a_peer_whose_data_is_beyond_the_limits_is_asked_again_and_stays() -> Re
         see_members(&victim, 1).await?;
         assert_eq!(victim.downs(peer.name()), []);
     }
+    victim.assert_unharmed().await
+}
+
+#[tokio::test]
+async fn a_peer_whose_data_is_beyond_the_limits_is_logged_once_a_minute() -> Result<()> {
+    let victim = Victim::start().await?;
+    let mut peer = victim.attacker("loud@127.0.0.1").await?;
+    let scope = peer.pid(50);
+    let data = |group: &Term| {
+        let groups = map! { group => Term::list_of([Term::from(peer.pid(60))]) };
+        tuple![atom!("$gen_cast"), tuple![atom!("local_data"), &scope, 1, groups]]
+    };
+    let (unreadable, readable) = (data(&atom!("here").into()), data(&atom!("theirs").into()));
+    let unreadable = with(&unreadable, &beyond()[0])?;
+
+    peer.send_to_name("pg", tuple![atom!("discover"), &scope, 1]).await?;
+    for _ in 0..20 {
+        say(&mut peer, "pg", &unreadable).await?;
+    }
+    peer.send_to_name("pg", readable).await?;
+    see_members(&victim, 1).await?;
+
+    let warnings = warnings("loud@127.0.0.1");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
     victim.assert_unharmed().await
 }
 

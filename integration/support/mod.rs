@@ -28,7 +28,7 @@ pub(crate) use self::{
     epmd::{Epmd, free_port},
     node::ErlNode,
     otp::Otp,
-    secret::{VARIABLE as COOKIE_VARIABLE, cookie, search, unheard_cookie},
+    secret::{VARIABLE as COOKIE_VARIABLE, cookie, search, unheard_cookie, warnings},
 };
 
 /// Long enough for anything that takes milliseconds, on a busy machine.

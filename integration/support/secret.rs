@@ -5,7 +5,7 @@
 //! print is searched by `scripts/integration`, which chooses the cookie for that.
 
 use std::io::Write;
-use std::sync::{LazyLock, Once};
+use std::sync::{LazyLock, Mutex, Once};
 
 /// What the cookie is called in the environment.
 pub(crate) const VARIABLE: &str = "DATA_PUBLISHER_TEST_COOKIE";
@@ -40,6 +40,14 @@ pub(crate) fn search(who: &str, said: &[u8], new: usize) {
     }
 }
 
+/// The warnings and errors so far that have this text.
+pub(crate) fn warnings(text: &str) -> Vec<String> {
+    let all = WARNINGS.lock().expect("nothing panics while it holds the lock");
+    all.iter().filter(|line| line.contains(text)).cloned().collect()
+}
+
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 /// What the library says, at every level.
 struct Log;
 
@@ -51,6 +59,9 @@ impl log::Log for Log {
     fn log(&self, record: &log::Record<'_>) {
         let said = record.args().to_string();
         search(&format!("the log, {}", record.target()), said.as_bytes(), said.len());
+        if record.level() <= log::Level::Warn {
+            WARNINGS.lock().expect("nothing panics while it holds the lock").push(said);
+        }
     }
 
     fn flush(&self) {}

@@ -84,6 +84,10 @@ impl<P: DataPublisher> Engine<P> {
         }
         if let Some([key]) = request.tagged("subscribe") {
             let key = self.publisher.read_subscription(key).ok()?;
+            let node = &caller.pid.node;
+            if *node != self.me.node && self.subscribers.is_full_of(node) {
+                return None;
+            }
             return Some(self.subscribe_process(&caller.pid, key, actions));
         }
         if let Some([reference]) = request.tagged("unsubscribe") {

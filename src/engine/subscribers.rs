@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use super::action::{MonitorId, SubscriberId};
-use crate::term::{Pid, Reference};
+use crate::term::{NodeName, Pid, Reference};
+
+/// Most subscribed processes of one other node: what a peer makes us keep and monitor has a bound.
+pub(super) const MOST_OF_NODE: usize = 65_536;
 
 /// Own ones first, each kind in the order of its numbers.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -34,6 +37,8 @@ pub(super) struct Subscribers<K> {
     own: BTreeMap<SubscriberId, K>,
     processes: BTreeMap<u64, Process<K>>,
     by_reference: BTreeMap<Reference, u64>,
+    /// How many of `processes` are on each node.
+    of_node: BTreeMap<NodeName, usize>,
     used: u64,
 }
 
@@ -44,6 +49,7 @@ impl<K> Default for Subscribers<K> {
             own: BTreeMap::new(),
             processes: BTreeMap::new(),
             by_reference: BTreeMap::new(),
+            of_node: BTreeMap::new(),
             used: 0,
         }
     }
@@ -87,7 +93,13 @@ impl<K: Clone + Eq + Hash> Subscribers<K> {
     ) {
         self.by_key.entry(key.clone()).or_default().insert(Subscriber::Process(number));
         self.by_reference.insert(reference.clone(), number);
+        *self.of_node.entry(pid.node.clone()).or_default() += 1;
         self.processes.insert(number, Process { key, reference, pid, monitor });
+    }
+
+    /// Whether no more processes of the node can be subscribed.
+    pub(super) fn is_full_of(&self, node: &NodeName) -> bool {
+        self.of_node.get(node).is_some_and(|count| *count >= MOST_OF_NODE)
     }
 
     pub(super) fn number_of(&self, reference: &Reference) -> Option<u64> {
@@ -98,6 +110,12 @@ impl<K: Clone + Eq + Hash> Subscribers<K> {
     pub(super) fn remove_process(&mut self, number: u64) -> Option<MonitorId> {
         let process = self.processes.remove(&number)?;
         self.by_reference.remove(&process.reference);
+        if let Some(count) = self.of_node.get_mut(&process.pid.node) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_node.remove(&process.pid.node);
+            }
+        }
         self.take_from_key(&process.key, Subscriber::Process(number));
         Some(process.monitor)
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::subscribers::MOST_OF_NODE;
 use super::{
     Action, CallerId, DataPublisher, Effects, Engine, EngineOptions, Input, MonitorId,
     SubscriberId, TimerId, Version, Wire,
@@ -627,6 +628,30 @@ fn a_subscribed_process_that_ends_is_forgotten() {
     assert_eq!(engine.lose(2, &caller), []);
     assert_eq!(engine.hear(&a, update(&a, load(6))), []);
     assert_eq!(engine.subscriber_count(), 0);
+}
+
+#[test]
+fn processes_of_another_node_subscribe_as_often_as_allowed_and_no_more() {
+    let (mut engine, caller, other) = (engine(), pid("x", 5), pid("y", 5));
+    // Without the checks after each step: they take longer the more there are.
+    let subscribe = |engine: &mut Engine<Load>, caller: &Pid| {
+        let from = tuple![caller, atom!("tag")];
+        let message = tuple![atom!("$gen_call"), from, tuple![atom!("subscribe"), atom!("all")]];
+        engine.handle(Input::Message { from: caller.node.clone(), message }, &mut Vec::new());
+        engine.subscriber_count()
+    };
+    for number in 1..=MOST_OF_NODE {
+        assert_eq!(subscribe(&mut engine, &caller), number);
+    }
+    assert_eq!(subscribe(&mut engine, &caller), MOST_OF_NODE);
+    assert_eq!(engine.counters().refused_calls, 1);
+    assert_eq!(subscribe(&mut engine, &other), MOST_OF_NODE + 1);
+
+    // One that ends makes room.
+    let down =
+        Input::Down { monitor: MonitorId(1), pid: caller.clone(), reason: atom!("x").into() };
+    engine.handle(down, &mut Vec::new());
+    assert_eq!(subscribe(&mut engine, &caller), MOST_OF_NODE + 1);
 }
 
 #[test]

@@ -433,7 +433,8 @@ impl<P: DataPublisher> Running<P> {
                             engine.handle_unreadable(from, &mut pieces, actions)
                         }) =>
                 {
-                    log::warn!("{}: of {from}: {}", self.engine.scope(), bad_frame(&error));
+                    let text = format!("to {}: {}", self.engine.scope(), bad_frame(&error));
+                    self.process.router().warn_beyond_limits(&connection, &text);
                 }
                 Err(error) => {
                     self.process.router().close(&connection, &bad_frame(&error));

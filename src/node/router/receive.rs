@@ -61,13 +61,20 @@ impl Router {
             Ok(term) => term,
             Err(error) if error.is_beyond_limits() && !is_call(&message.payload) => {
                 let DownReason::BadFrame(what) = bad_frame(&error) else { return Ok(()) };
-                let text = format!("a message to {pid} is dropped: {what}");
-                self.quiet.warn(connection.peer().as_str(), "beyond limits", &text);
+                self.warn_beyond_limits(
+                    connection,
+                    &format!("a message to {pid} is dropped: {what}"),
+                );
                 return Ok(());
             }
             Err(error) => return Err(bad_frame(&error)),
         };
         self.message(connection, message.to, term, message.bytes)
+    }
+
+    /// Logs that a peer has sent what Erlang has and we don't read; now and then, if it does so often.
+    pub(crate) fn warn_beyond_limits(&self, connection: &Connection, text: &str) {
+        self.quiet.warn(connection.peer().as_str(), "beyond limits", text);
     }
 
     fn message(
