@@ -15,7 +15,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::crowd::Role;
 use crate::proc;
-use crate::support::{COOKIE_VARIABLE, Epmd, ErlNode, Otp, unheard_cookie, wait_until};
+use crate::support::secret::{VARIABLE, unheard_cookie};
+use crate::support::{Epmd, ErlNode, Otp, wait_until};
 use crate::table::Line;
 
 /// What is measured.
@@ -276,7 +277,7 @@ impl RustNode {
         let mut child = Command::new(std::env::current_exe()?)
             .args([role, &format!("{name}@127.0.0.1"), &epmd.port().to_string()])
             .args(more)
-            .env(COOKIE_VARIABLE, unheard_cookie())
+            .env(VARIABLE, unheard_cookie())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -16,7 +16,7 @@ use data_publisher::rpc::Exception;
 use data_publisher::term::{List, Term};
 use data_publisher::{Cookie, Node, NodeConfig, Pg, atom, tuple, wire};
 
-use crate::support::unheard_cookie;
+use crate::support::secret::unheard_cookie;
 use crate::{clock, health, pace};
 
 /// Operations in one batch, where single ones are too short to be timed.

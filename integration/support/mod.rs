@@ -15,7 +15,7 @@ mod epmd;
 mod node;
 mod otp;
 mod output;
-mod secret;
+pub(crate) mod secret;
 mod watchdog;
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) use self::{
     epmd::{Epmd, free_port},
     node::ErlNode,
     otp::Otp,
-    secret::{VARIABLE as COOKIE_VARIABLE, cookie, search, unheard_cookie, warnings},
+    secret::{cookie, search, warnings},
 };
 
 /// Long enough for anything that takes milliseconds, on a busy machine.
