@@ -1,12 +1,17 @@
 //! The binary as its user meets it: options, lines of input, lines of output, exit codes.
 
+mod browser;
 mod calls;
 mod demo;
 mod doctor;
 mod failures;
 mod join;
+mod live;
 mod modules;
+mod page;
 mod small;
+mod top;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

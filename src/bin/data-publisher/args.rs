@@ -11,6 +11,8 @@ use data_publisher::node::Limits;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Cookie, NodeConfig};
 
+use crate::live::HttpOptions;
+
 /// A member of Erlang clusters that isn't Erlang: joins through EPMD and the distribution protocol,
 /// takes part in `pg`.
 #[derive(Debug, Parser)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Finds out why there's no connection to a node, or who sees something else than others in a scope
     Doctor(Doctor),
+    /// Shows the nodes, the scope, rates and events of a cluster in the terminal, as they change
+    Top(Top),
     /// Calls a server on a node, as `gen_server:call/2`, and prints its reply as an Erlang term
     Call(Call),
     /// Tells a server on a node something, as `gen_server:cast/2`; nothing comes back
@@ -103,6 +107,8 @@ pub(crate) struct Join {
     /// As --dns, with the targets of the name's SRV records
     #[arg(long, value_name = "[BASENAME@]NAME")]
     pub(crate) dns_srv: Vec<String>,
+    #[command(flatten)]
+    pub(crate) http: HttpOptions,
 }
 
 /// Which publisher.
@@ -193,6 +199,24 @@ pub(crate) struct Doctor {
     /// One JSON object a step instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Top {
+    /// Nodes to connect to; the others are found through them
+    #[arg(value_name = "NODE", required = true)]
+    pub(crate) nodes: Vec<NodeName>,
+    /// What runs in the scope
+    #[arg(long, value_enum, default_value_t = Module::Pg)]
+    pub(crate) module: Module,
+    /// The scope to look at [default: pg with --module pg; else it has to be given]
+    #[arg(long, required_if_eq_any([("module", "kv"), ("module", "raw")]))]
+    pub(crate) scope: Option<String>,
+    /// Connect only to the nodes named, not to those they know
+    #[arg(long)]
+    pub(crate) no_mesh: bool,
     #[command(flatten)]
     pub(crate) guest: Guest,
 }
@@ -384,6 +408,7 @@ The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
 
 With --json each line is one object whose field `event` says what it is:
   up         {node, port, creation}    we are ready to be dialled
+  http       {address}                 with --http: the live view is served there
   node_up    {node}                    a node is connected
   node_down  {node, reason}            it no longer is
   peer_up    {node, pid, version}      a process runs the same scope there

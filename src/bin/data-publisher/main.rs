@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod cure;
+mod live;
 mod output;
 #[cfg(feature = "tls")]
 mod tls;

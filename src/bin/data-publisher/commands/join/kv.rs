@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Module, ended};
 use crate::args::Join;
 use crate::commands::input::{alone, one_term};
+use crate::live::Source;
 use crate::output::{Event, Format};
 
 pub(super) struct Keys {
@@ -127,6 +128,10 @@ impl Module for Keys {
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.kv.peers().await
+    }
+
+    fn source(&self) -> Source {
+        Source::Kv(self.kv.clone())
     }
 }
 

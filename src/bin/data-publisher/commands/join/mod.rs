@@ -6,8 +6,9 @@
 
 mod kv;
 mod pg;
-mod raw;
+pub(crate) mod raw;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use data_publisher::engine::Version;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use super::asked_to_end;
 use crate::args::{self, Join};
 use crate::commands::input::{self, Line};
+use crate::live::{Model, Server, Source};
 use crate::output::{Event, Format};
 use crate::{Answer, cure, output};
 
@@ -44,15 +46,19 @@ trait Module {
     fn peer_events(&self) -> PeerEvents;
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped>;
+
+    /// For the live view.
+    fn source(&self) -> Source;
 }
 
 pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
+    let http = args.http.bind().await?;
     let node = data_publisher::start(args.config()?).await?;
     let scope = args.scope()?;
     let result = match args.module {
-        args::Module::Pg => serve(&node, &args, pg::Groups::start(&node, scope)).await,
-        args::Module::Kv => serve(&node, &args, kv::Keys::start(&node, scope)).await,
-        args::Module::Raw => serve(&node, &args, raw::Watch::start(&node, scope)).await,
+        args::Module::Pg => serve(&node, &args, http, pg::Groups::start(&node, scope)).await,
+        args::Module::Kv => serve(&node, &args, http, kv::Keys::start(&node, scope)).await,
+        args::Module::Raw => serve(&node, &args, http, raw::Watch::start(&node, scope)).await,
     };
     node.stop().await;
     result.map(|()| Answer::Yes)
@@ -61,6 +67,7 @@ pub(super) async fn run(args: Join) -> anyhow::Result<Answer> {
 async fn serve<M: Module>(
     node: &Node,
     args: &Join,
+    http: Option<Server>,
     module: impl Future<Output = anyhow::Result<M>>,
 ) -> anyhow::Result<()> {
     let format = if args.json { Format::Json } else { Format::Text };
@@ -68,7 +75,16 @@ async fn serve<M: Module>(
     let node_events = node.events();
     let module = module.await?;
     let peer_events = module.peer_events();
-    Session { node: node.clone(), module, format, node_events, peer_events }.run(args).await
+    // Ends with us.
+    let mut _serving = None;
+    let mut address = None;
+    if let Some(http) = http {
+        address = Some(http.address());
+        _serving = Some(http.serve(Model::start(node, module.source()).await?));
+    }
+    Session { node: node.clone(), module, format, node_events, peer_events, address }
+        .run(args)
+        .await
 }
 
 /// What `join` does next, of things that may be ready at any time.
@@ -85,12 +101,17 @@ struct Session<M> {
     format: Format,
     node_events: NodeEvents,
     peer_events: PeerEvents,
+    /// Where the live view is.
+    address: Option<SocketAddr>,
 }
 
 impl<M: Module> Session<M> {
     async fn run(&mut self, args: &Join) -> anyhow::Result<()> {
         let (node, port, creation) = (self.node.name(), self.node.port(), self.node.creation());
         self.format.print(&Event::Up { node, port, creation })?;
+        if let Some(address) = self.address {
+            self.format.print(&Event::Http { address })?;
+        }
         self.module.begin(args, self.format).await?;
         let mut dials = dial(&self.node, &args.peers);
         let mut missing = args.peers.len();

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{Module, ended, strings};
 use crate::args::Join;
 use crate::commands::input::{alone, one_term};
+use crate::live::Source;
 use crate::output::{Event, Format};
 
 /// Most processes one `join` line makes.
@@ -159,6 +160,10 @@ impl Module for Groups {
 
     async fn peers(&self) -> Result<Vec<(Pid, Version)>, ScopeStopped> {
         self.pg.peers().await
+    }
+
+    fn source(&self) -> Source {
+        Source::Pg(self.pg.clone())
     }
 }
 
