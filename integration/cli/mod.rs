@@ -1,15 +1,20 @@
 //! The binary as its user meets it: options, lines of input, lines of output, exit codes.
 
+mod browser;
 mod calls;
 mod config;
 mod demo;
 mod doctor;
 mod failures;
 mod join;
+mod live;
 mod modules;
+mod page;
 mod pages;
 mod service;
 mod small;
+mod top;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

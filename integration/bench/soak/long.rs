@@ -102,10 +102,10 @@ pub(super) async fn soak(bench: &Bench, extent: Extent) -> Result<Vec<Goal>> {
         ),
         Goal::new(
             "L4",
-            "connections lost; views equal in the end; more file descriptors and tasks than before",
-            "0; yes; 0",
-            format!("{}; yes; {files} and {tasks}", after.lost - before.lost),
-            after.lost == before.lost && files == 0 && tasks.abs() <= 2,
+            "connections lost; views equal in the end; bytes queued then; more file descriptors and tasks than before",
+            "0; yes; 0; 0",
+            format!("{}; yes; {}; {files} and {tasks}", after.lost - before.lost, after.queued),
+            after.lost == before.lost && after.queued == 0 && files == 0 && tasks.abs() <= 2,
         ),
     ])
 }

@@ -103,12 +103,14 @@ struct Health {
     files: i64,
     tasks: i64,
     lost: i64,
+    queued: i64,
 }
 
 impl Health {
     async fn of(stage: &Stage<'_>) -> Result<Self> {
         let health = stage.call("health", "[bench]").await?;
-        let [files, tasks, lost] = health.tuple::<3>()?;
-        Ok(Self { files: files.integer()?, tasks: tasks.integer()?, lost: lost.integer()? })
+        let [files, tasks, lost, queued] = health.tuple::<4>()?;
+        let (files, tasks) = (files.integer()?, tasks.integer()?);
+        Ok(Self { files, tasks, lost: lost.integer()?, queued: queued.integer()? })
     }
 }

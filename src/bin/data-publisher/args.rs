@@ -12,6 +12,7 @@ use data_publisher::{Cookie, NodeConfig};
 
 use crate::commands::pages::{Completions, Man};
 use crate::config::{ConfigArgs, LimitArgs};
+use crate::live::HttpOptions;
 use crate::logging::LogArgs;
 
 /// With the revision it's built of, if that is known: `0.1.0 (0123456789ab)`.
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Ping(Ping),
     /// Finds out why there's no connection to a node, or who sees something else than others in a scope
     Doctor(Doctor),
+    /// Shows the nodes, the scope, rates and events of a cluster in the terminal, as they change
+    Top(Top),
     /// Calls a server on a node, as `gen_server:call/2`, and prints its reply as an Erlang term
     Call(Call),
     /// Tells a server on a node something, as `gen_server:cast/2`; nothing comes back
@@ -126,6 +129,8 @@ pub(crate) struct Join {
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpOptions,
 }
 
 /// Which publisher.
@@ -232,6 +237,24 @@ pub(crate) struct Doctor {
     /// One JSON object a step instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) guest: Guest,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Top {
+    /// Nodes to connect to; the others are found through them
+    #[arg(value_name = "NODE", required = true)]
+    pub(crate) nodes: Vec<NodeName>,
+    /// What runs in the scope
+    #[arg(long, value_enum, default_value_t = Module::Pg)]
+    pub(crate) module: Module,
+    /// The scope to look at [default: pg with --module pg; else it has to be given]
+    #[arg(long, required_if_eq_any([("module", "kv"), ("module", "raw")]))]
+    pub(crate) scope: Option<String>,
+    /// Connect only to the nodes named, not to those they know
+    #[arg(long)]
+    pub(crate) no_mesh: bool,
     #[command(flatten)]
     pub(crate) guest: Guest,
 }
@@ -421,6 +444,7 @@ The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
 
 With --json each line is one object whose field `event` says what it is:
   up         {node, port, creation}    we are ready to be dialled
+  http       {address}                 with --http: the live view is served there
   node_up    {node}                    a node is connected
   node_down  {node, reason}            it no longer is
   peer_up    {node, pid, version}      a process runs the same scope there

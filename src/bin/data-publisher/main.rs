@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod config;
 mod cure;
+mod live;
 mod logging;
 mod output;
 mod progress;

@@ -2,6 +2,7 @@
 //! once and whole.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use data_publisher::term::{Creation, NodeName, Pid, Term};
 use data_publisher::wire::Flags;
@@ -14,6 +15,7 @@ use crate::progress;
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     Up { node: &'a NodeName, port: u16, creation: Creation },
+    Http { address: SocketAddr },
     NodeUp { node: &'a NodeName, visible: bool, flags: Flags },
     NodeDown { node: &'a NodeName, reason: String },
     PeerUp { pid: &'a Pid, version: &'a Term },
@@ -60,6 +62,7 @@ fn object(event: &Event<'_>) -> Value {
         Event::Up { node, port, creation } => {
             json!({"event": "up", "node": node.as_str(), "port": port, "creation": creation.0})
         }
+        Event::Http { address } => json!({"event": "http", "address": address.to_string()}),
         Event::NodeUp { node, visible, flags } => json!({
             "event": "node_up", "node": node.as_str(), "visible": visible,
             "flags": flags.names().collect::<Vec<_>>(),
@@ -110,6 +113,7 @@ fn object(event: &Event<'_>) -> Value {
 fn text(event: &Event<'_>) -> String {
     match event {
         Event::Up { node, port, .. } => format!("up         {node}, port {port}"),
+        Event::Http { address } => format!("http       http://{address}/"),
         Event::NodeUp { node, visible, flags } => {
             let kind = if *visible { "visible" } else { "hidden" };
             format!("node_up    {node}, {kind}{}", agreed(*flags))

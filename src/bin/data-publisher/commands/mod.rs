@@ -6,12 +6,13 @@ mod doctor;
 mod epmd;
 mod guest;
 mod input;
-mod join;
+pub(crate) mod join;
 mod names;
 pub(crate) mod pages;
 mod ping;
 mod pubsub;
 mod rpc;
+mod top;
 
 use crate::Answer;
 use crate::args::Command;
@@ -23,6 +24,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Answer> {
         Command::Epmd(args) => epmd::run(args).await,
         Command::Names(args) => names::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Ping(args) => ping::run(args).await,
         Command::Call(args) => call::call(args).await,
         Command::Cast(args) => call::cast(args).await,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{Module, ended};
 use crate::args::Join;
 use crate::commands::input::{alone, one_term};
+use crate::live::Source;
 use crate::output::{Event, Format};
 
 pub(super) struct Keys {
@@ -143,6 +144,10 @@ impl Module for Keys {
 
     fn size(&self) -> String {
         format!("{} keys", self.told.len())
+    }
+
+    fn source(&self) -> Source {
+        Source::Kv(self.kv.clone())
     }
 }
 

@@ -7,10 +7,11 @@
 mod kv;
 mod leave;
 mod pg;
-mod raw;
+pub(crate) mod raw;
 mod service;
 mod waits;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use data_publisher::engine::Version;
@@ -28,6 +29,7 @@ use self::waits::Waits;
 use super::asked_to_end;
 use crate::args::{self, Join};
 use crate::commands::input::{self, Line};
+use crate::live::{Model, Server, Source};
 use crate::logging::CLI;
 use crate::output::{Event, Format};
 use crate::{Answer, cure, output, progress};
@@ -66,9 +68,13 @@ trait Module {
 
     /// How much the view has, in words.
     fn size(&self) -> String;
+
+    /// For the live view.
+    fn source(&self) -> Source;
 }
 
 pub(super) async fn run(args: &Join) -> anyhow::Result<Answer> {
+    let http = args.http.bind().await?;
     let node = tokio::select! {
         biased;
         () = asked_to_end() => return Ok(Answer::Yes),
@@ -77,9 +83,9 @@ pub(super) async fn run(args: &Join) -> anyhow::Result<Answer> {
     leave::guard(&node);
     let scope = args.scope()?;
     let result = match args.module {
-        args::Module::Pg => serve(&node, args, pg::Groups::start(&node, scope)).await,
-        args::Module::Kv => serve(&node, args, kv::Keys::start(&node, scope)).await,
-        args::Module::Raw => serve(&node, args, raw::Watch::start(&node, scope)).await,
+        args::Module::Pg => serve(&node, args, http, pg::Groups::start(&node, scope)).await,
+        args::Module::Kv => serve(&node, args, http, kv::Keys::start(&node, scope)).await,
+        args::Module::Raw => serve(&node, args, http, raw::Watch::start(&node, scope)).await,
     };
     Service::stopping();
     progress::erase();
@@ -90,6 +96,7 @@ pub(super) async fn run(args: &Join) -> anyhow::Result<Answer> {
 async fn serve<M: Module>(
     node: &Node,
     args: &Join,
+    http: Option<Server>,
     module: impl Future<Output = anyhow::Result<M>>,
 ) -> anyhow::Result<()> {
     let format = if args.json { Format::Json } else { Format::Text };
@@ -97,6 +104,13 @@ async fn serve<M: Module>(
     let node_events = node.events();
     let module = module.await?;
     let peer_events = module.peer_events();
+    // Ends with us.
+    let mut _serving = None;
+    let mut address = None;
+    if let Some(http) = http {
+        address = Some(http.address());
+        _serving = Some(http.serve(Model::start(node, module.source()).await?));
+    }
     let session = Session {
         node: node.clone(),
         module,
@@ -108,6 +122,7 @@ async fn serve<M: Module>(
         answers: FuturesUnordered::new(),
         unanswered: None,
         peers: 0,
+        address,
     };
     session.run(args).await
 }
@@ -137,12 +152,17 @@ struct Session<M> {
     unanswered: Option<BoxFuture<'static, Vec<NodeName>>>,
     /// How many peers there are.
     peers: usize,
+    /// Where the live view is.
+    address: Option<SocketAddr>,
 }
 
 impl<M: Module> Session<M> {
     async fn run(mut self, args: &Join) -> anyhow::Result<()> {
         let (node, port, creation) = (self.node.name(), self.node.port(), self.node.creation());
         self.format.print(&Event::Up { node, port, creation })?;
+        if let Some(address) = self.address {
+            self.format.print(&Event::Http { address })?;
+        }
         self.module.begin(args, self.format).await?;
         self.service.ready();
         let mut dials = dial(&self.node, &args.peers);

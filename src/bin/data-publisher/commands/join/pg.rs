@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{Module, ended, strings};
 use crate::args::Join;
 use crate::commands::input::{alone, one_term};
+use crate::live::Source;
 use crate::output::{Event, Format};
 
 /// Most processes one `join` line makes.
@@ -175,6 +176,10 @@ impl Module for Groups {
 
     fn size(&self) -> String {
         format!("{} groups", self.pg.which_groups().len())
+    }
+
+    fn source(&self) -> Source {
+        Source::Pg(self.pg.clone())
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{Module, ended};
 use crate::args::Join;
 use crate::commands::input::alone;
+use crate::live::Source;
 use crate::output::{Event, Format};
 
 pub(super) struct Watch {
@@ -94,22 +95,26 @@ impl Module for Watch {
         let nodes = self.scope.view(BTreeMap::len).unwrap_or_default();
         format!("data of {nodes} nodes")
     }
+
+    fn source(&self) -> Source {
+        Source::Raw(self.scope.clone())
+    }
 }
 
 /// The publisher: it knows no format.
-struct Raw;
+pub(crate) struct Raw;
 
 /// What a node has said.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Known {
+pub(crate) struct Known {
     /// Its local data, as it came last.
-    data: Option<Term>,
+    pub(crate) data: Option<Term>,
     /// How many updates came after it.
-    updates: u64,
+    pub(crate) updates: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Heard {
+pub(crate) enum Heard {
     All(Term),
     Update(Term),
     Gone,
