@@ -34,6 +34,7 @@ fn metric(text: &str, name: &str) -> Option<f64> {
     value.and_then(|value| value.parse().ok())
 }
 
+#[expect(clippy::float_cmp, reason = "these are whole numbers")]
 async fn tells_what_a_node_does(otp: Otp) -> Result<()> {
     let epmd = Epmd::start().await?;
     let erl = erl_with_scope(otp, &epmd).await?;
