@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::usual::Usual;
 use super::{VERSION, tag};
-use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Port, Record, Reference, Term};
+use crate::term::{Atom, Creation, Fun, Map, NodeName, Pid, Pieces, Port, Record, Reference, Term};
 use crate::wire::atom_cache::AtomIn;
 use crate::wire::{MAX_DEPTH, MAX_INTEGER, MAX_MESSAGE, recent};
 
@@ -237,6 +237,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(in crate::wire) fn pid(&mut self) -> Result<Pid, DecodeError> {
+        let mut usual = Usual::new(self.rest, self.atoms);
+        if let Some(pid) = usual.pid() {
+            self.rest = usual.rest();
+            return Ok(pid);
+        }
         let tag = self.u8()?;
         match tag {
             tag::NEW_PID | tag::PID => self.pid_of(tag),

@@ -1,5 +1,5 @@
-//! The way out: terms to bytes. A list of what is still to be written takes the place of recursion,
-//! since a term made here may nest as deep as it likes.
+//! The way out: terms to bytes. Below a few levels a list of what is still to be written takes the place
+//! of recursion, since a term made here may nest as deep as it likes.
 
 use std::slice;
 
@@ -39,6 +39,15 @@ pub enum EncodeError {
     },
 }
 
+/// The one thing that can be wrong with a term.
+struct TooLarge;
+
+impl From<TooLarge> for EncodeError {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
 /// As [`encode`], without the 131. After an error `out` holds a part of the term.
 pub(in crate::wire) fn bare(term: &Term, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     within(MAX_MESSAGE, term, out)
@@ -48,63 +57,18 @@ pub(in crate::wire) fn bare(term: &Term, out: &mut Vec<u8>) -> Result<(), Encode
 pub(super) fn within(most: usize, term: &Term, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let most = out.len().saturating_add(most);
     let mut writer = Writer { out, most, todo: SmallVec::new() };
-    writer.term(term)?;
-    while let Some(todo) = writer.todo.last_mut() {
-        let next = match todo {
-            Todo::Terms(terms) => put_small(terms, writer.out),
-            Todo::List(terms) => {
-                let next = put_small(terms, writer.out);
-                if next.is_none() {
-                    writer.out.push(tag::NIL);
-                }
-                next
-            }
-            Todo::Pairs(pairs) => pairs.next().map(|(key, value)| {
-                writer.todo.push(Todo::Terms(slice::from_ref(value).iter()));
-                key
-            }),
-            Todo::Fields(fields) => fields.next().map(|(_, value)| value),
-            Todo::SizeOfFun { at } => {
-                let size = writer.out.len() - *at;
-                if let Some(place) = writer.out.get_mut(*at..).and_then(<[u8]>::first_chunk_mut) {
-                    *place = (size as u32).to_be_bytes();
-                }
-                None
-            }
-        };
-        match next {
-            Some(term) => writer.term(term)?,
-            None => {
-                writer.todo.pop();
-            }
-        }
-    }
-    writer.check(0)
+    writer.values(slice::from_ref(term), 0)?;
+    Ok(writer.check(0)?)
 }
-
-/// Writes the next terms as long as they have no parts, and gives the first that has, if one does.
-fn put_small<'a>(terms: &mut slice::Iter<'a, Term>, out: &mut Vec<u8>) -> Option<&'a Term> {
-    terms.find(|term| {
-        match term {
-            Term::Integer(value) => put_integer(*value, out),
-            Term::Atom(atom) => put_atom(atom, out),
-            Term::Pid(pid) => put_pid(pid, out),
-            Term::List(list) if list.is_empty() => out.push(tag::NIL),
-            _ => return true,
-        }
-        false
-    })
-}
-
-/// Most messages nest no deeper, and then the list of what is left to write needs no memory.
-const INLINE: usize = 8;
+/// Tuples and lists with fewer terms around them are written by recursion: most of all there are.
+const SHALLOW: usize = 8;
 
 struct Writer<'a, 'out> {
     out: &'out mut Vec<u8>,
     /// Where `out` may end at most.
     most: usize,
     /// What is left to write, the next last.
-    todo: SmallVec<[Todo<'a>; INLINE]>,
+    todo: SmallVec<[Todo<'a>; 2]>,
 }
 
 enum Todo<'a> {
@@ -120,8 +84,79 @@ enum Todo<'a> {
 }
 
 impl<'a> Writer<'a, '_> {
+    /// Terms with so many around them.
+    fn values(&mut self, terms: &'a [Term], depth: usize) -> Result<(), TooLarge> {
+        for term in terms {
+            match term {
+                Term::Atom(atom) => put_atom(atom, self.out),
+                Term::Pid(pid) => put_pid(pid, self.out),
+                Term::Binary(bytes) => self.binary(bytes)?,
+                Term::Integer(value) => put_integer(*value, self.out),
+                Term::Tuple(elements) if depth < SHALLOW => {
+                    self.tuple(elements.len())?;
+                    self.values(elements, depth + 1)?;
+                }
+                Term::List(list) if depth < SHALLOW => {
+                    if self.list(list)? {
+                        self.values(list, depth + 1)?;
+                        self.out.push(tag::NIL);
+                    }
+                }
+                Term::Map(map) if depth < SHALLOW => self.pairs(map, depth + 1)?,
+                _ => self.all(term)?,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn pairs(&mut self, map: &'a Map, depth: usize) -> Result<(), TooLarge> {
+        self.head(tag::MAP, map.len())?;
+        map.pairs().iter().try_for_each(|(key, value)| {
+            self.values(slice::from_ref(key), depth)?;
+            self.values(slice::from_ref(value), depth)
+        })
+    }
+
+    /// A term and all its parts, however deep.
+    #[inline(never)]
+    fn all(&mut self, term: &'a Term) -> Result<(), TooLarge> {
+        self.term(term)?;
+        while let Some(todo) = self.todo.last_mut() {
+            let next = match todo {
+                Todo::Terms(terms) => terms.next(),
+                Todo::List(terms) => {
+                    let next = terms.next();
+                    if next.is_none() {
+                        self.out.push(tag::NIL);
+                    }
+                    next
+                }
+                Todo::Pairs(pairs) => pairs.next().map(|(key, value)| {
+                    self.todo.push(Todo::Terms(slice::from_ref(value).iter()));
+                    key
+                }),
+                Todo::Fields(fields) => fields.next().map(|(_, value)| value),
+                Todo::SizeOfFun { at } => {
+                    let size = self.out.len() - *at;
+                    if let Some(place) = self.out.get_mut(*at..).and_then(<[u8]>::first_chunk_mut) {
+                        *place = (size as u32).to_be_bytes();
+                    }
+                    None
+                }
+            };
+            match next {
+                Some(term) => self.term(term)?,
+                None => {
+                    self.todo.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all of a term without parts; of others the head, and puts the parts on the list.
-    fn term(&mut self, term: &'a Term) -> Result<(), EncodeError> {
+    fn term(&mut self, term: &'a Term) -> Result<(), TooLarge> {
         match term {
             Term::Integer(value) => put_integer(*value, self.out),
             Term::BigInteger(value) => self.big_integer(value.value())?,
@@ -134,23 +169,21 @@ impl<'a> Writer<'a, '_> {
             Term::Port(port) => put_port(port, self.out),
             Term::Pid(pid) => put_pid(pid, self.out),
             Term::Tuple(elements) => {
-                match u8::try_from(elements.len()) {
-                    Ok(count) => self.out.extend_from_slice(&[tag::SMALL_TUPLE, count]),
-                    Err(_) => self.head(tag::LARGE_TUPLE, elements.len())?,
-                }
+                self.tuple(elements.len())?;
                 self.todo.push(Todo::Terms(elements.iter()));
             }
             Term::Map(map) => self.map(map)?,
-            Term::List(list) => self.list(list)?,
+            Term::List(list) => {
+                if self.list(list)? {
+                    self.todo.push(Todo::List(list.iter()));
+                }
+            }
             Term::ImproperList(list) => {
                 self.head(tag::LIST, list.elements().len())?;
                 self.todo.push(Todo::Terms(slice::from_ref(list.tail()).iter()));
                 self.todo.push(Todo::Terms(list.elements().iter()));
             }
-            Term::Binary(bytes) => {
-                self.head(tag::BINARY, bytes.len())?;
-                self.out.extend_from_slice(bytes);
-            }
+            Term::Binary(bytes) => self.binary(bytes)?,
             Term::BitString(bits) => {
                 self.head(tag::BIT_BINARY, bits.bytes().len())?;
                 self.out.push(bits.last_bits());
@@ -163,21 +196,45 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// `Tag Count:32`, if so many more bytes may be written: each element has one at least.
-    fn head(&mut self, tag: u8, count: usize) -> Result<(), EncodeError> {
+    #[inline]
+    fn head(&mut self, tag: u8, count: usize) -> Result<(), TooLarge> {
         self.check(count)?;
         let [a, b, c, d] = (count as u32).to_be_bytes();
         self.out.extend_from_slice(&[tag, a, b, c, d]);
         Ok(())
     }
 
-    fn check(&self, more: usize) -> Result<(), EncodeError> {
+    #[inline]
+    fn check(&self, more: usize) -> Result<(), TooLarge> {
         match self.out.len().checked_add(more) {
             Some(len) if len <= self.most => Ok(()),
-            _ => Err(EncodeError::TooLarge),
+            _ => Err(TooLarge),
         }
     }
 
-    fn list(&mut self, list: &'a [Term]) -> Result<(), EncodeError> {
+    #[inline]
+    fn binary(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        self.head(tag::BINARY, bytes.len())?;
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn tuple(&mut self, count: usize) -> Result<(), TooLarge> {
+        match u8::try_from(count) {
+            Ok(few) => {
+                self.check(count)?;
+                self.out.extend_from_slice(&[tag::SMALL_TUPLE, few]);
+                Ok(())
+            }
+            Err(_) => self.head(tag::LARGE_TUPLE, count),
+        }
+    }
+
+    /// All of a list without elements or of nothing but bytes; else its head, and `true`: elements and
+    /// an end must follow.
+    #[inline]
+    fn list(&mut self, list: &[Term]) -> Result<bool, TooLarge> {
         let byte = |term: &Term| match term {
             Term::Integer(value) => u8::try_from(*value).ok(),
             _ => None,
@@ -192,19 +249,19 @@ impl<'a> Writer<'a, '_> {
             }
             _ => {
                 self.head(tag::LIST, list.len())?;
-                self.todo.push(Todo::List(list.iter()));
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn map(&mut self, map: &'a Map) -> Result<(), EncodeError> {
+    fn map(&mut self, map: &'a Map) -> Result<(), TooLarge> {
         self.head(tag::MAP, map.len())?;
         self.todo.push(Todo::Pairs(map.pairs().iter()));
         Ok(())
     }
 
-    fn big_integer(&mut self, value: &BigInt) -> Result<(), EncodeError> {
+    fn big_integer(&mut self, value: &BigInt) -> Result<(), TooLarge> {
         let (sign, digits) = value.to_bytes_le();
         match u8::try_from(digits.len()) {
             Ok(len) => self.out.extend_from_slice(&[tag::SMALL_BIG, len]),
@@ -215,7 +272,7 @@ impl<'a> Writer<'a, '_> {
         Ok(())
     }
 
-    fn fun(&mut self, fun: &'a Fun) -> Result<(), EncodeError> {
+    fn fun(&mut self, fun: &'a Fun) -> Result<(), TooLarge> {
         match fun {
             Fun::External { module, function, arity } => {
                 self.out.push(tag::EXPORT);
@@ -244,7 +301,7 @@ impl<'a> Writer<'a, '_> {
         Ok(())
     }
 
-    fn record(&mut self, record: &'a Record) -> Result<(), EncodeError> {
+    fn record(&mut self, record: &'a Record) -> Result<(), TooLarge> {
         self.head(tag::RECORD, record.fields.len())?;
         self.out.push(record.flags);
         put_atom(&record.module, self.out);
@@ -271,6 +328,7 @@ pub(in crate::wire) fn put_integer(value: i64, out: &mut Vec<u8>) {
     }
 }
 
+#[inline]
 pub(in crate::wire) fn put_atom(atom: &Atom, out: &mut Vec<u8>) {
     let text = atom.as_str();
     if let Ok(len) = u8::try_from(text.len()) {
@@ -283,6 +341,7 @@ pub(in crate::wire) fn put_atom(atom: &Atom, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
+#[inline]
 fn put_pid(pid: &Pid, out: &mut Vec<u8>) {
     let node = pid.node.as_str();
     if let Ok(len) = u8::try_from(node.len()) {
