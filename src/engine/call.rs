@@ -120,8 +120,13 @@ impl<P: DataPublisher> Engine<P> {
         reference: &Reference,
         actions: &mut Vec<Action<P>>,
     ) {
-        let number = self.subscribers.number_of(reference);
-        if let Some(id) = number.and_then(|number| self.subscribers.remove_process(number)) {
+        if let Some(number) = self.subscribers.number_of(reference) {
+            self.unsubscribe_number(number, actions);
+        }
+    }
+
+    pub(super) fn unsubscribe_number(&mut self, number: u64, actions: &mut Vec<Action<P>>) {
+        if let Some(id) = self.subscribers.remove_process(number) {
             self.monitors.stop(id, |purpose| matches!(purpose, Purpose::Subscriber(_)));
             actions.push(Action::Demonitor { id });
         }

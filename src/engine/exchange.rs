@@ -62,6 +62,11 @@ impl<P: DataPublisher> Engine<P> {
         for pid in left {
             self.dismiss(&pid, atom!("noconnection").into(), actions);
         }
+        // The monitor of who called as the connection closed may be over the next one, but whoever
+        // called has heard that the call is lost, and subscribes again.
+        for number in self.subscribers.numbers_of_node(node) {
+            self.unsubscribe_number(number, actions);
+        }
     }
 
     pub(super) fn timer(&mut self, timer: TimerId, actions: &mut Vec<Action<P>>) {

@@ -102,6 +102,15 @@ impl<K: Clone + Eq + Hash> Subscribers<K> {
         self.of_node.get(node).is_some_and(|count| *count >= MOST_OF_NODE)
     }
 
+    /// The processes on a node.
+    pub(super) fn numbers_of_node(&self, node: &NodeName) -> Vec<u64> {
+        if !self.of_node.contains_key(node) {
+            return Vec::new();
+        }
+        let all = self.processes.iter().filter(|(_, process)| process.pid.node == *node);
+        all.map(|(number, _)| *number).collect()
+    }
+
     pub(super) fn number_of(&self, reference: &Reference) -> Option<u64> {
         self.by_reference.get(reference).copied()
     }

@@ -630,6 +630,19 @@ fn a_subscribed_process_that_ends_is_forgotten() {
     assert_eq!(engine.subscriber_count(), 0);
 }
 
+/// Its monitor may be over a newer connection than its call, and then there's no `Down`.
+#[test]
+fn no_subscribed_process_outlives_the_connection_to_its_node() {
+    let (mut engine, a) = engine_with_peer(5);
+    for caller in [pid("x", 5), pid("y", 5)] {
+        call(&mut engine, &caller, tuple![atom!("subscribe"), atom!("all")]);
+    }
+    let demonitor = Action::Demonitor { id: MonitorId(2) };
+    assert_eq!(engine.run(Input::NodeDown(node("x"))), [demonitor]);
+    assert_eq!(engine.subscriber_count(), 1);
+    assert_eq!(engine.hear(&a, update(&a, load(6))).len(), 1);
+}
+
 #[test]
 fn processes_of_another_node_subscribe_as_often_as_allowed_and_no_more() {
     let (mut engine, caller, other) = (engine(), pid("x", 5), pid("y", 5));
