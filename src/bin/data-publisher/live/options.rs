@@ -16,11 +16,11 @@ pub(crate) struct HttpOptions {
     pub(crate) http: Option<SocketAddr>,
     /// Allow --http an address that other hosts can reach. There is no password: they see who is in the cluster,
     /// and the names of groups, or keys and values
-    #[arg(long, requires = "http")]
+    #[arg(long)]
     pub(crate) http_public: bool,
     /// A host name under which the page may be asked for, besides localhost and all IP addresses; may be given several
     /// times
-    #[arg(long, value_name = "NAME", requires = "http")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) http_host: Vec<String>,
 }
 
