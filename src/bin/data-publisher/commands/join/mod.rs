@@ -108,6 +108,7 @@ async fn serve<M: Module>(
         answers: FuturesUnordered::new(),
         unanswered: None,
         peers: 0,
+        dialling: args.peers.len(),
     };
     session.run(args).await
 }
@@ -137,6 +138,8 @@ struct Session<M> {
     unanswered: Option<BoxFuture<'static, Vec<NodeName>>>,
     /// How many peers there are.
     peers: usize,
+    /// How many nodes of the command line are being dialled for the first time; how that ends is told anyway.
+    dialling: usize,
 }
 
 impl<M: Module> Session<M> {
@@ -146,8 +149,7 @@ impl<M: Module> Session<M> {
         self.module.begin(args, self.format).await?;
         self.service.ready();
         let mut dials = dial(&self.node, &args.peers);
-        let mut missing = args.peers.len();
-        let mut reached = missing == 0;
+        let mut reached = args.peers.is_empty();
         let mut lines = input::lines(args.json);
         let mut end = std::pin::pin!(asked_to_end());
         let mut looks = tokio::time::interval(look_every());
@@ -182,12 +184,14 @@ impl<M: Module> Session<M> {
                     Turn::Unanswered(nodes) => self.look_at(&nodes),
                     Turn::Look => self.look(),
                     Turn::Dialled(result) => {
-                        missing -= 1;
+                        self.dialling -= 1;
                         match result {
                             Ok(()) => reached = true,
                             // With no peer at all the user has made a mistake that waiting won't
                             // mend; with one, the others may come later.
-                            Err(error) if missing == 0 && !reached && !args.keep_trying => {
+                            Err(error)
+                                if self.dialling == 0 && !reached && !args.keep_trying =>
+                            {
                                 return Err(error.into());
                             }
                             Err(error) => {
@@ -218,7 +222,8 @@ impl<M: Module> Session<M> {
 
     /// Says who is waited for.
     fn look_at(&mut self, unanswered: &[NodeName]) {
-        self.waits.look(&self.node.sought(), unanswered);
+        let sought = if self.dialling == 0 { self.node.sought() } else { Vec::new() };
+        self.waits.look(&sought, unanswered);
         let (nodes, peers) = (self.node.nodes().len(), self.peers);
         let missing = match self.waits.count() {
             0 => String::new(),
