@@ -123,6 +123,7 @@ async fn serve<M: Module>(
         unanswered: None,
         peers: 0,
         address,
+        dialling: args.peers.len(),
     };
     session.run(args).await
 }
@@ -154,6 +155,8 @@ struct Session<M> {
     peers: usize,
     /// Where the live view is.
     address: Option<SocketAddr>,
+    /// How many nodes of the command line are being dialled for the first time; how that ends is told anyway.
+    dialling: usize,
 }
 
 impl<M: Module> Session<M> {
@@ -166,8 +169,7 @@ impl<M: Module> Session<M> {
         self.module.begin(args, self.format).await?;
         self.service.ready();
         let mut dials = dial(&self.node, &args.peers);
-        let mut missing = args.peers.len();
-        let mut reached = missing == 0;
+        let mut reached = args.peers.is_empty();
         let mut lines = input::lines(args.json);
         let mut end = std::pin::pin!(asked_to_end());
         let mut looks = tokio::time::interval(look_every());
@@ -202,12 +204,14 @@ impl<M: Module> Session<M> {
                     Turn::Unanswered(nodes) => self.look_at(&nodes),
                     Turn::Look => self.look(),
                     Turn::Dialled(result) => {
-                        missing -= 1;
+                        self.dialling -= 1;
                         match result {
                             Ok(()) => reached = true,
                             // With no peer at all the user has made a mistake that waiting won't
                             // mend; with one, the others may come later.
-                            Err(error) if missing == 0 && !reached && !args.keep_trying => {
+                            Err(error)
+                                if self.dialling == 0 && !reached && !args.keep_trying =>
+                            {
                                 return Err(error.into());
                             }
                             Err(error) => {
@@ -238,7 +242,8 @@ impl<M: Module> Session<M> {
 
     /// Says who is waited for.
     fn look_at(&mut self, unanswered: &[NodeName]) {
-        self.waits.look(&self.node.sought(), unanswered);
+        let sought = if self.dialling == 0 { self.node.sought() } else { Vec::new() };
+        self.waits.look(&sought, unanswered);
         let (nodes, peers) = (self.node.nodes().len(), self.peers);
         let missing = match self.waits.count() {
             0 => String::new(),
