@@ -21,7 +21,8 @@ pub(crate) enum Readiness {
 
 /// Ends with the node or the scope.
 pub(super) async fn run(node: Node, source: Source, state: watch::Sender<Readiness>) {
-    let mut events = node.events();
+    // The stream of peers is here for its end, which is the scope's.
+    let (mut events, mut peers) = (node.events(), source.peer_events());
     let mut is_waiting = true;
     loop {
         tokio::select! {
@@ -35,6 +36,11 @@ pub(super) async fn run(node: Node, source: Source, state: watch::Sender<Readine
                 Some(_) => {}
                 None => break,
             },
+            peer = peers.next() => {
+                if peer.is_none() {
+                    break;
+                }
+            }
             ready = source.ready(), if is_waiting => {
                 if ready.is_err() {
                     break;
