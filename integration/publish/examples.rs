@@ -64,14 +64,14 @@ async fn build() -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// A running example; killed when dropped.
-struct Example {
+pub(super) struct Example {
     _child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Example {
-    async fn start(example: &str, arguments: &[&str], epmd: &Epmd) -> Result<Self> {
+    pub(super) async fn start(example: &str, arguments: &[&str], epmd: &Epmd) -> Result<Self> {
         let mut child = Command::new(path_of(example).await?)
             .args(arguments)
             .env("ERL_EPMD_PORT", epmd.port().to_string())
@@ -86,13 +86,13 @@ impl Example {
         Ok(Self { _child: child, stdin, lines: BufReader::new(stdout).lines() })
     }
 
-    async fn write(&mut self, line: &str) -> Result<()> {
+    pub(super) async fn write(&mut self, line: &str) -> Result<()> {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
         Ok(())
     }
 
     /// Reads on until this line.
-    async fn until(&mut self, expected: &str) -> Result<()> {
+    pub(super) async fn until(&mut self, expected: &str) -> Result<()> {
         let mut seen = Vec::new();
         let found = async {
             while let Some(line) = self.lines.next_line().await? {

@@ -2,6 +2,7 @@
 //! 25 and 27 with ours from `erlang/`.
 
 mod callers;
+mod elixir;
 mod examples;
 mod kv;
 mod rolling;

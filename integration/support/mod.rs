@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub(crate) use self::{
     certificates::{Certificates, Security},
     epmd::{Epmd, free_port},
-    node::ErlNode,
+    node::{ErlNode, VM_FLAGS},
     otp::Otp,
     secret::{cookie, search, warnings},
 };

@@ -429,7 +429,7 @@ impl NodeOptions {
 }
 
 /// Two schedulers that don't spin while they wait: a test has several nodes, a machine few cores.
-const VM_FLAGS: &str =
+pub(crate) const VM_FLAGS: &str =
     "+S 2:2 +SDcpu 2:2 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none +pc unicode";
 
 /// A VM that doesn't answer yet, and ends unless it does so in time.
