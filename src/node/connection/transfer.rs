@@ -84,17 +84,17 @@ impl Report {
 
     /// So many bytes are done, of so many.
     pub(super) fn note(&mut self, connection: &Connection, (done, all): (usize, usize)) {
-        if all <= self.large && self.running.is_none() {
+        let goes_on = all > self.large;
+        if !goes_on && self.running.is_none() {
             return;
         }
-        connection.underway(self.direction).set(if all > self.large {
-            (done, all)
-        } else {
-            (0, 0)
-        });
+        connection.underway(self.direction).set(if goes_on { (done, all) } else { (0, 0) });
+        // At its end nothing is left that could be measured, and all there was is done.
+        let most = self.running.as_ref().map_or(all, |running| running.all.max(all));
+        let shown = if goes_on { done } else { most };
         if let Some(text) = self.text(Instant::now(), done, all) {
             let peer = connection.peer();
-            log::info!(node:% = peer, done, all; "{peer}: {text}");
+            log::info!(node:% = peer, done = shown, all = most; "{peer}: {text}");
         }
     }
 
