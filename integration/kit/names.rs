@@ -39,10 +39,10 @@ fn whatever_is_upgraded_when_all_see_the_same_names() {
     shake(0..300, cluster, |cluster, node, random| {
         let has_weights = *cluster.engine(node).version() == 2.into();
         let ops = (0..=random.below(2)).flat_map(|_| {
-            let name = Term::Integer(random.below(3) as i64);
-            match random.below(4) {
+            let name = Term::Integer(*random.pick(&[0, 1, 2]));
+            match *random.pick(&[0, 1, 2, 3]) {
                 0 | 1 => Op::remove(name),
-                weight if has_weights => Op::set(name, weight as i64),
+                weight if has_weights => Op::set(name, weight),
                 _ => Op::add(name),
             }
         });

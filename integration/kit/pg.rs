@@ -16,7 +16,7 @@ fn cluster() -> Cluster<PgPublisher> {
 }
 
 fn act(cluster: &mut Cluster<PgPublisher>, node: &str, random: &mut Random) {
-    let group = Term::Integer(random.below(3) as i64);
+    let group = Term::Integer(*random.pick(&[0, 1, 2]));
     let processes = cluster.processes(node);
     match random.below(10) {
         0 if !processes.is_empty() => cluster.exit(random.pick(&processes)),

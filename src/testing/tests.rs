@@ -78,7 +78,7 @@ impl DataPublisher for Words {
         if term.is_atom("all") { Ok(()) } else { Err(BadTerm::new("all", term)) }
     }
     fn initial_term(&self, view: &View) -> Term {
-        Term::Integer(view.len() as i64)
+        Term::Integer(i64::try_from(view.len()).unwrap())
     }
     fn event_term(&self, reference: &Reference, (node, words): &Self::Event) -> Term {
         tuple![reference, node, Term::list_of(words.iter().cloned())]
