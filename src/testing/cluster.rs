@@ -87,7 +87,7 @@ impl<P: DataPublisher> Cluster<P> {
     ///
     /// # Panics
     ///
-    /// When a name can't be one of a node, or stands there twice.
+    /// When there is no name, or one that can't be a node's, or one twice.
     pub fn new<N: Into<String>>(
         names: impl IntoIterator<Item = N>,
         publisher: impl Fn(&str) -> P + 'static,
@@ -119,6 +119,7 @@ impl<P: DataPublisher> Cluster<P> {
                 processes: BTreeMap::new(),
             });
         }
+        assert!(!cluster.nodes.is_empty(), "a cluster without nodes");
         for i in 0..cluster.nodes.len() {
             cluster.start_at(i);
         }

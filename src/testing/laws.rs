@@ -119,6 +119,7 @@ impl<P: DataPublisher> Cluster<P> {
             }
         }
         let (shown, made) = (picture(&engine.view()), picture(&fresh.view()));
+        fresh.stop();
         if !shown.equals(&*made) {
             let label = &self.nodes[i].label;
             panic!(

@@ -78,7 +78,7 @@
 //!         .follow((), |seen, (node, load)| _ = seen.insert(node, load))
 //! };
 //! shake(0..100, cluster, |cluster, node, random| {
-//!     cluster.update(node, random.below(5) as i64);
+//!     cluster.update(node, *random.pick(&[0, 1, 2, 3, 4]));
 //! });
 //! ```
 //!
@@ -112,14 +112,17 @@
 //! to see the failure again, as text for [`replay`], one operation a line; behind a `#` is what came of it:
 //!
 //! ```text
-//! nothing is on its way, and the views of a (version 2) and b (version 1) differ:
-//!   only a  "limit": { a@test: 3
+//! nothing is on its way, and the views of a (version 1) and c (version 2) differ:
+//!   only c  "l": { c@test: 1
 //!
-//! seed 0; of 62 operations these are enough, a text for `testing::replay`:
+//! seed 0; of 53 operations these are enough, a text for `testing::replay`:
 //!
 //! cluster e220a8397b1dcdaf
-//! act a 3f1c
-//!     # a: {changes, [{<<"limit">>, 3}]}
+//! upgrade c
+//! act c 7e1b3b
+//!     # c: {changes,[{<<"l">>,1}]}
+//! # the end: all start and connect
+//!     # a to b: {discover,<a@test.1.0>,1}
 //! ...
 //! ```
 //!

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// `make` makes the cluster, with what is to be [compared](Cluster::compare) and
 /// [followed](Cluster::follow). In the end everything starts, all connect, and all must agree.
 ///
-/// The same seed is the same run, with every release of this crate that draws as this one does; a report
-/// doesn't depend on that, for it holds the run itself.
+/// The same seed is the same run, as long as this crate draws as it does now; a report doesn't depend on
+/// that, for it holds the run itself. While runs are tried, a hook keeps the panics of this thread quiet.
 ///
 /// # Panics
 ///
