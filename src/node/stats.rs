@@ -169,13 +169,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_sent_on_one_side_is_received_on_the_other() {
         let Pair { a, b, _epmd } = pair().await;
-        let mut receiver = b.spawn();
+        let mut process = b.spawn();
         let before = a.stats().connections[0].sent;
         for _ in 0..10 {
-            a.send(receiver.pid(), atom!("hello")).await.unwrap();
+            a.send(process.pid(), atom!("hello")).await.unwrap();
         }
         for _ in 0..10 {
-            tokio::time::timeout(LIMIT, receiver.receive()).await.unwrap().unwrap();
+            tokio::time::timeout(LIMIT, process.receive()).await.unwrap().unwrap();
         }
 
         // Counted with the rest of its batch, when the last of it is delivered.

@@ -310,6 +310,7 @@ mod tests {
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use ratatui::buffer::Cell;
     use ratatui::crossterm::event::{Event, KeyCode};
 
     use super::*;
@@ -339,7 +340,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| all(frame, app)).unwrap();
         let lines = terminal.backend().buffer().content.chunks(width.into());
-        lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+        lines.map(|line| line.iter().map(Cell::symbol).collect::<String>() + "\n").collect()
     }
 
     #[test]
