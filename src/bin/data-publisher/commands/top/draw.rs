@@ -310,6 +310,7 @@ mod tests {
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use ratatui::buffer::Cell;
     use ratatui::crossterm::event::{Event, KeyCode};
 
     use super::*;
