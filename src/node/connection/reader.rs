@@ -1,7 +1,7 @@
 //! The receive half of a connection: socket to router.
 //!
-//! It never waits for anything but the socket: on the BEAM's side a socket nobody reads freezes the
-//! whole scope there. What can't be taken closes the connection instead.
+//! It waits for nothing but the socket, and in a stream of small frames a moment on purpose: on the BEAM's
+//! side a socket nobody reads freezes the whole scope there. What can't be taken closes the connection instead.
 //!
 //! A peer that sends small frames faster than single reads are worth it is read a thousand times a
 //! second, all that has come at once (as a network card under load interrupts less often): most of
@@ -104,8 +104,8 @@ async fn read(
         // Of the two one is all there is: fragments are short frames.
         report.note(connection, inbound.unfinished().max(deframer.unfinished()));
         stream = if signals >= MANY { stream + 1 } else { 0 };
-        // A full buffer is as much as one read can bring.
-        if stream >= STREAM && !deframer.was_filled() {
+        // A full buffer is as much as one read can bring; what TLS has brought may be less than what has come.
+        if stream >= STREAM && socket.takes_all() && !deframer.was_filled() {
             tokio::time::sleep(PAUSE).await;
         }
     }

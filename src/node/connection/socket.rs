@@ -95,6 +95,17 @@ impl Socket {
     }
 }
 
+impl ReadHalf {
+    /// Whether a read takes all that has come, if there's room. Of TLS it takes one record at most.
+    pub(super) fn takes_all(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+}
+
 impl Carrier for Socket {
     fn lengths(&self) -> Lengths {
         match self {
