@@ -48,12 +48,12 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(super) struct Search {
     source: Source,
-    names: Mutex<Option<Names>>,
+    names: Arc<Mutex<Option<Names>>>,
 }
 
 #[derive(Debug)]
 struct Names {
-    all: Arc<Vec<(String, Term)>>,
+    all: Vec<(String, Term)>,
     made: Instant,
     took: Duration,
 }
@@ -62,7 +62,7 @@ impl Names {
     fn of(source: &Source) -> Self {
         let made = Instant::now();
         let names = source.names().into_iter().map(|name| (cut(&name), name));
-        Self { all: Arc::new(names.collect()), made, took: made.elapsed() }
+        Self { all: names.collect(), made, took: made.elapsed() }
     }
 
     fn is_fresh(&self) -> bool {
@@ -72,26 +72,30 @@ impl Names {
 
 impl Search {
     pub(super) fn new(source: Source) -> Self {
-        Self { source, names: Mutex::default() }
+        Self { source, names: Arc::default() }
     }
 
     /// The entries whose names have this text in them, in whatever case; at most `most` and [`MOST`].
     pub(super) async fn find(&self, text: &str, most: usize) -> Found {
-        let mut names = self.names.lock().await;
-        let (kept, source) = (names.take().filter(Names::is_fresh), self.source.clone());
+        // The search itself holds it: who asked may hang up, and the next one still waits for its end.
+        let mut names = self.names.clone().lock_owned().await;
+        let source = self.source.clone();
         let text = text.chars().take(LONGEST).collect::<String>().trim().to_lowercase();
         let searched = tokio::task::spawn_blocking(move || {
+            let kept = names.take().filter(Names::is_fresh);
             let kept = kept.unwrap_or_else(|| Names::of(&source));
             let found = find(&source, &kept.all, &text, most.min(MOST));
-            (kept, found)
+            *names = Some(kept);
+            found
         });
-        match searched.await {
-            Ok((kept, found)) => {
-                *names = Some(kept);
-                found
-            }
-            // The runtime ends.
-            Err(_) => Found::default(),
+        // An error means that the runtime ends.
+        searched.await.unwrap_or_default()
+    }
+
+    /// Gives the memory back when nobody searches any more.
+    pub(super) fn forget_old(&self) {
+        if let Ok(mut names) = self.names.try_lock() {
+            *names = names.take().filter(Names::is_fresh);
         }
     }
 }

@@ -107,29 +107,32 @@ impl Site {
                 full(StatusCode::OK, JSON, json::found(&found).to_string())
             }
             "/metrics" => full(StatusCode::OK, PROMETHEUS, metrics::text(&self.model.snapshot())),
-            "/healthz" => self.health().await,
-            "/readyz" => self.ready().await,
+            "/healthz" => self.health(),
+            "/readyz" => self.ready(),
             _ => text(StatusCode::NOT_FOUND, "there is no such page\n"),
         }
     }
 
-    /// Whether the scope's process does something at all.
-    async fn health(&self) -> Answer {
-        match (self.model.readiness(), self.model.ask_scope().await) {
-            (Readiness::Stopped, _) => unavailable("the scope has ended"),
-            (_, None) => unavailable("the scope doesn't answer: it's suspended, or hangs"),
-            (_, Some(_)) => text(StatusCode::OK, "ok\n"),
+    /// Whether the scope's process does something at all. The model asks it each second; were each visitor to ask,
+    /// nobody would bound what waits for a suspended scope.
+    fn health(&self) -> Answer {
+        if self.model.readiness() == Readiness::Stopped {
+            unavailable("the scope has ended")
+        } else if self.model.snapshot().scope.answers {
+            text(StatusCode::OK, "ok\n")
+        } else {
+            unavailable("the scope doesn't answer: it's suspended, or hangs")
         }
     }
 
     /// Whether every connected peer has answered.
-    async fn ready(&self) -> Answer {
+    fn ready(&self) -> Answer {
         match self.model.readiness() {
             Readiness::Ready => text(StatusCode::OK, "ready\n"),
             Readiness::Stopped => unavailable("the scope has ended"),
             Readiness::Waiting => {
-                let awaited = self.model.ask_scope().await.map(|scope| scope.awaited);
-                let names = awaited.iter().flatten().map(ToString::to_string);
+                let snapshot = self.model.snapshot();
+                let names = snapshot.scope.awaited.iter().map(ToString::to_string);
                 let names: Vec<_> = names.take(10).collect();
                 unavailable(&match &names[..] {
                     [] => "a node has just come up and hasn't answered yet".to_owned(),

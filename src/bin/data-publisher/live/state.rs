@@ -105,11 +105,10 @@ pub(crate) struct ScopeRow {
 /// A node that is looked at. Its tasks end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Model {
-    source: Source,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     ready: watch::Receiver<Readiness>,
     told: Told,
-    search: Search,
+    search: Arc<Search>,
     _tasks: JoinSet<()>,
 }
 
@@ -132,7 +131,9 @@ impl Model {
             last: None,
             started: SystemTime::now(),
         };
+        let search = Arc::new(Search::new(source));
         let (sender, snapshot) = watch::channel(Arc::new(look.look().await));
+        let searched = search.clone();
         tasks.spawn(async move {
             let mut tick = tokio::time::interval(EACH);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,10 +141,10 @@ impl Model {
             loop {
                 tick.tick().await;
                 sender.send_replace(Arc::new(look.look().await));
+                searched.forget_old();
             }
         });
-        let search = Search::new(source.clone());
-        Ok(Self { source, snapshot, ready, told, search, _tasks: tasks })
+        Ok(Self { snapshot, ready, told, search, _tasks: tasks })
     }
 
     /// How it was a second ago, or since.
@@ -169,11 +170,6 @@ impl Model {
     /// Whether every connected peer has answered, at this moment.
     pub(super) fn readiness(&self) -> Readiness {
         *self.ready.borrow()
-    }
-
-    /// The scope as it is at this moment; `None` if it doesn't tell.
-    pub(super) async fn ask_scope(&self) -> Option<ScopeStats> {
-        tokio::time::timeout(PATIENCE, self.source.stats()).await.ok()?.ok()
     }
 }
 
