@@ -35,7 +35,7 @@
 //!
 //! 1. **Do no harm.** A `pg` of any release dies of one message it doesn't know, and a BEAM node's
 //!    scope stands still while we don't read its socket. So what leaves for a scope is one of a few
-//!    shapes the peer has shown to understand; readers never wait; every question a BEAM process may
+//!    shapes the peer has shown to understand; readers wait for nobody, and in a flood for a millisecond or two at most; every question a BEAM process may
 //!    wait for gets an answer.
 //! 2. **Converge, always.** On a living connection every message of a scope is sent, in order, and
 //!    none is ever left out. When a peer can't keep up, the connection is closed, and both sides

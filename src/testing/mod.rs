@@ -5,7 +5,7 @@
 //!
 //! ```toml
 //! [dev-dependencies]
-//! data-publisher = { version = "0.1", features = ["testing"] }
+//! data-publisher = { path = "../data-publisher", features = ["testing"] }
 //! ```
 //!
 //! The engines are the real ones, and each message travels as the bytes that would be on a socket. Only

@@ -445,7 +445,7 @@ The end of input does not end it; quit, SIGINT and SIGTERM do, politely.
 With --json each line is one object whose field `event` says what it is:
   up         {node, port, creation}    we are ready to be dialled
   http       {address}                 with --http: the live view is served there
-  node_up    {node}                    a node is connected
+  node_up    {node, visible, flags}    a node is connected; what both ends agreed on
   node_down  {node, reason}            it no longer is
   peer_up    {node, pid, version}      a process runs the same scope there
   peer_down  {node, pid, reason}       it no longer does

@@ -8,8 +8,9 @@ use clap::{Arg, ArgAction, Args as _, Command, CommandFactory as _};
 use super::{NO_SETTINGS, values};
 use crate::args::{Access, Args};
 
-/// The command line, before clap has built it. Each option of `join`, and those of other commands about the access to nodes, can be given by a
-/// variable; each flag of `join` can be taken back, as in `--hidden=false`.
+/// The command line, before clap has built it. Each option of `join`, and those of other commands about
+/// the access to nodes, can be given by a variable; each flag of `join` can be taken back, as in
+/// `--hidden=false`.
 pub(crate) fn command() -> Command {
     let access = Access::augment_args(Command::new("access"));
     let access: BTreeSet<String> =

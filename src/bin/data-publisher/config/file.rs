@@ -104,7 +104,7 @@ fn one(value: &DeValue<'_>) -> anyhow::Result<OsString> {
 pub(super) fn unknown(command: &Command, origin: &Origin, sought: &str) -> anyhow::Error {
     let distance = |known: &String| strsim::osa_distance(known, sought);
     let nearest = values::settings(command).map(key).min_by_key(distance).unwrap_or_default();
-    anyhow::anyhow!("{origin}: unknown key `{sought}`; the nearest there is is `{nearest}`")
+    anyhow::anyhow!("{origin}: unknown key `{sought}`; the nearest one is `{nearest}`")
 }
 
 /// Whether others than its owner may read or write it.
