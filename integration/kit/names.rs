@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use data_publisher::term::Term;
 use data_publisher::testing::{Cluster, Random, shake};
 
-use crate::publishers::names::{Event, Format, Initial, Names, Op, Subscription};
+use crate::publishers::names::{Event, Format, Initial, Names, Op, Shown, Subscription};
 
 /// Any mixture to begin with, and the newer one to upgrade to.
 fn cluster(random: &mut Random) -> Cluster<Names> {
@@ -18,7 +18,7 @@ fn cluster(random: &mut Random) -> Cluster<Names> {
     Cluster::new(names, first)
         .release(|_| Names::new(Format::Two, 2))
         // Without the weights, which an older one doesn't know.
-        .compare(|view| view.names())
+        .compare(Shown::names)
         .follow(Subscription::All, |seen, event| {
             let Initial::All(all) = seen else { panic!("{seen:?} of all") };
             match event {
