@@ -49,8 +49,8 @@ impl Terminal {
             .stderr(pipe()?)
             .kill_on_drop(true)
             .spawn()?;
-        let side = |cells| NonZero::new(cells).context("an empty terminal");
-        let screen = vt100::Parser::new(side(lines)?, side(columns)?, 0);
+        let checked = |cells| NonZero::new(cells).context("an empty terminal");
+        let screen = vt100::Parser::new(checked(lines)?, checked(columns)?, 0);
         let screen = Arc::new(Mutex::new(screen));
         let (keys, seen) = (File::from(master), screen.clone());
         let mut output = keys.try_clone()?;
