@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::live::erl_with_scope;
 use super::{Cli, NO_HANG};
-use crate::support::{Epmd, ErlNode, Otp, SOON, wait_eval, wait_until};
+use crate::support::{Epmd, ErlNode, Otp, SOON, cookie, wait_eval, wait_until};
 
 /// A terminal with a `top` in it.
 struct Terminal {
@@ -39,7 +39,7 @@ impl Terminal {
         let inside = open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
         let pipe = || anyhow::Ok(Stdio::from(inside.try_clone()?));
         let child = Command::new(env!("CARGO_BIN_EXE_data-publisher"))
-            .args(["top", "a@127.0.0.1", "--scope", "s", "--cookie", "cookie"])
+            .args(["top", "a@127.0.0.1", "--scope", "s", "--cookie", cookie()])
             .args(arguments)
             .env_clear()
             .env("TERM", "xterm-256color")
@@ -173,7 +173,7 @@ async fn an_error_is_told_on_a_clean_terminal() -> Result<()> {
 
 #[tokio::test]
 async fn without_a_terminal_it_says_what_else_there_is() -> Result<()> {
-    let ended = Cli::run(1, &["top", "a@127.0.0.1", "--cookie", "cookie"]).await?;
+    let ended = Cli::run(1, &["top", "a@127.0.0.1", "--cookie", cookie()]).await?;
     ended.assert_failed(&["terminal", "join --json"]);
     Ok(())
 }

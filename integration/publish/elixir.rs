@@ -12,7 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use super::examples::Example;
 use crate::otp::on_each_release;
-use crate::support::{Epmd, Otp, SOON, VM_FLAGS};
+use crate::support::{Epmd, Otp, SOON, VM_FLAGS, cookie};
 
 on_each_release! {
     elixir_shares_settings_and_a_counter_with_rust
@@ -96,7 +96,7 @@ impl Iex {
         let mut child = project
             .command("iex")
             .await?
-            .args(["--name", name, "--cookie", "cookie"])
+            .args(["--name", name, "--cookie", cookie()])
             // What the page doesn't say: other tests run at the same time.
             .args(["--erl", "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"])
             .args(["-S", "mix"])
@@ -161,7 +161,7 @@ async fn elixir_shares_settings_and_a_counter_with_rust(otp: Otp) -> Result<()> 
     }
     project.mix(&["format", "--check-formatted"]).await?;
 
-    let mut rust = Example::start("counter", &["r@127.0.0.1", "cookie"], &epmd).await?;
+    let mut rust = Example::start("counter", &["r@127.0.0.1", cookie()], &epmd).await?;
     rust.until("ready, 0 settings").await?;
     let mut a = Iex::start(&project, "a@127.0.0.1", &epmd).await?;
     assert_eq!(a.eval("Node.connect(:\"r@127.0.0.1\")").await?, "true");
@@ -188,7 +188,7 @@ async fn elixir_shares_settings_and_a_counter_with_rust(otp: Otp) -> Result<()> 
     drop(rust);
     a.wait("Example.Settings.get(:limit)", "%{}").await?;
     assert_eq!(a.eval("Example.Settings.put(:color, \"red\")").await?, ":ok");
-    let arguments = ["r@127.0.0.1", "cookie", "a@127.0.0.1"];
+    let arguments = ["r@127.0.0.1", cookie(), "a@127.0.0.1"];
     let mut rust = Example::start("counter", &arguments, &epmd).await?;
     rust.until("ready, 1 settings").await?;
     drop(a);
