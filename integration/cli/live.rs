@@ -33,7 +33,6 @@ fn metric<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
-#[expect(clippy::float_cmp, reason = "these are whole numbers")]
 async fn tells_what_a_node_does(otp: Otp) -> Result<()> {
     let epmd = Epmd::start().await?;
     let erl = erl_with_scope(otp, &epmd).await?;

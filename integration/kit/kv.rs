@@ -42,7 +42,7 @@ fn whatever_happens_all_see_the_same_keys() {
                 let key = random.pick(&keys);
                 match *random.pick(&[0, 1, 2, 3]) {
                     0 => Change::delete(key),
-                    value => Change::put(key, Term::from(value as u64)),
+                    value => Change::put(key, Term::from(value)),
                 }
             });
             cluster.update(node, changes.collect());

@@ -306,7 +306,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "what is written is read back to the bit")]
     fn what_is_written_can_be_read_and_follows_the_conventions() {
         let all = parse(&text(&snapshot()));
         for (name, family) in &all {

@@ -27,7 +27,13 @@ pub(crate) struct HttpOptions {
 impl HttpOptions {
     /// Takes the port. `None` if nothing is to be served.
     pub(crate) async fn bind(&self) -> anyhow::Result<Option<Server>> {
-        let Some(address) = self.http else { return Ok(None) };
+        let Some(address) = self.http else {
+            anyhow::ensure!(
+                !self.http_public && self.http_host.is_empty(),
+                "--http-public and --http-host say who may see the page; --http PORT is what serves one"
+            );
+            return Ok(None);
+        };
         anyhow::ensure!(
             address.ip().is_loopback() || self.http_public,
             "--http {address} can be reached from other hosts, and what it shows needs no password. Give --http-public \

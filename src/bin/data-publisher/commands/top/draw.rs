@@ -310,7 +310,6 @@ mod tests {
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
-    use ratatui::buffer::Cell;
     use ratatui::crossterm::event::{Event, KeyCode};
 
     use super::*;
