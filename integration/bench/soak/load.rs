@@ -210,9 +210,14 @@ async fn heals(bench: &Bench, extent: Extent) -> Result<Goal> {
     let stage = bench.stage(Kind::Rust, GROUPS, 1).await?;
     let node = stage.target.atom();
     let mut millis = Vec::new();
-    for _ in 0..count {
+    while millis.len() < count {
         bench.ask(&format!("dp_bench:lose(bench, {node})")).await?;
         let took: Term = bench.ask(&format!("dp_bench:reconnect(bench, {node})")).await?.parse()?;
+        // A node in Rust dials again by itself, after a second or so; then we come too late.
+        if took.is_atom("connected") {
+            bench.ask(&format!("dp_bench:meet(bench, {node})")).await?;
+            continue;
+        }
         millis.push(took.integer()? as f64 / 1e6);
         stage.assert_view(GROUPS, 1).await?;
     }
