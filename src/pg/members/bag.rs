@@ -21,7 +21,7 @@ pub(super) const SEARCHED: usize = 16;
 /// Pids, each as often as it was added. Order says nothing, but the same history gives the same.
 ///
 /// 16 bytes, and for a list 16 more and 24 for each pid. A bag that has grown beyond four by changes
-/// has 120 more, and above 16 different pids about 12 for each. A clone of a list shares it.
+/// has 80 more, and above 16 different pids about 12 for each. A clone of a list shares it.
 #[derive(Clone, Debug)]
 pub struct Bag(Form);
 
@@ -70,7 +70,7 @@ impl Bag {
     pub fn count(&self, pid: &Pid) -> usize {
         match &self.0 {
             Form::List(list) => list.iter().filter(|known| same(known, pid)).count(),
-            Form::Own(own) => own.place(pid).map_or(0, |place| own.count_at(place)),
+            Form::Own(own) => own.count(pid),
         }
     }
 
@@ -100,8 +100,7 @@ impl Bag {
     pub fn list(&self) -> Arc<[Pid]> {
         match &self.0 {
             Form::List(list) => list.clone(),
-            Form::Own(own) if own.repeats == 0 => Arc::from(&own.pids[..]),
-            Form::Own(own) => own.iter().cloned().collect(),
+            Form::Own(own) => own.list(),
         }
     }
 
@@ -175,23 +174,37 @@ impl PartialEq for Bag {
     }
 }
 
-/// Different pids, and how often those are there that are there more than once.
+/// A bag that changes in place: different pids, and how often those are there that are there more than once.
 #[derive(Clone, Debug, Default)]
-struct Own {
+pub(super) struct Own {
     pids: Vec<Pid>,
     /// Where in `pids` each one is; empty while there are few.
     places: Places,
     /// How often beyond the first.
-    again: HashMap<Pid, usize, Secret>,
+    again: Option<Box<HashMap<Pid, usize, Secret>>>,
     /// The sum of `again`.
     repeats: usize,
 }
 
 impl Own {
+    /// First some leave, then others join.
+    pub(super) fn change(&mut self, add: &[Pid], remove: &[Pid]) {
+        for pid in remove {
+            self.remove(pid);
+        }
+        for pid in add {
+            self.add(pid.clone());
+        }
+    }
+
+    pub(super) fn list(&self) -> Arc<[Pid]> {
+        if self.repeats == 0 { Arc::from(&self.pids[..]) } else { self.iter().cloned().collect() }
+    }
+
     fn add(&mut self, pid: Pid) {
         let hash = self.is_indexed().then(|| Hash32::of(&pid));
         if self.find(&pid, hash).is_some() {
-            *self.again.entry(pid).or_default() += 1;
+            *self.again.get_or_insert_default().entry(pid).or_default() += 1;
             self.repeats += 1;
             return;
         }
@@ -209,12 +222,13 @@ impl Own {
         let hash = self.is_indexed().then(|| Hash32::of(pid));
         let Some(place) = self.find(pid, hash) else { return false };
         if self.repeats > 0
-            && let Some(again) = self.again.get_mut(pid)
+            && let Some(again) = &mut self.again
+            && let Some(more) = again.get_mut(pid)
         {
-            *again -= 1;
+            *more -= 1;
             self.repeats -= 1;
-            if *again == 0 {
-                self.again.remove(pid);
+            if *more == 0 {
+                again.remove(pid);
             }
             return true;
         }
@@ -237,8 +251,17 @@ impl Own {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.pids.len() + self.repeats
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pids.is_empty()
+    }
+
+    /// How often a pid is in it.
+    pub(super) fn count(&self, pid: &Pid) -> usize {
+        self.place(pid).map_or(0, |place| self.count_at(place))
     }
 
     fn iter(&self) -> impl Iterator<Item = &Pid> {
@@ -251,7 +274,8 @@ impl Own {
     }
 
     fn more_of(&self, pid: &Pid) -> usize {
-        if self.repeats == 0 { 0 } else { self.again.get(pid).copied().unwrap_or_default() }
+        let again = self.again.as_ref().filter(|_| self.repeats > 0);
+        again.and_then(|again| again.get(pid)).copied().unwrap_or_default()
     }
 
     fn place(&self, pid: &Pid) -> Option<usize> {

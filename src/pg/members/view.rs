@@ -1,16 +1,15 @@
 //! What readers see of a scope.
 //!
 //! The scope writes, everybody reads, and who asks for members never waits for the scope, but for the instant in
-//! which it puts a group into the [`table`](super::table) or makes the list of a large one: who asks first for the
-//! members of such a group after a change makes the list, and for that takes the group's lock, which the scope holds
-//! for a change of that group.
+//! which it puts a group into the [`table`](super::table) or changes a large one: who asks for the members of
+//! such a group takes its lock, and makes the list if nobody asked since the last change.
 //!
 //! A small group is an immutable list: a change makes a new one. A large one, of more than [`FEW`]
-//! members, is a bag that changes in place, and a list made of it when somebody asks.
+//! members, is a bag that changes in place.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bag::{Bag, same};
+use super::bag::{Own, same};
 use super::table::{Now, Table};
 use crate::term::{Pid, Term};
 
@@ -191,7 +190,7 @@ impl Group {
         match self {
             Self::Elsewhere(all) | Self::Here(all) => all.clone(),
             Self::Both(both) => both.all.clone(),
-            Self::Large(large) => large.list(&large.all, |bags| &bags.all),
+            Self::Large(large) => large.all(),
         }
     }
 
@@ -200,7 +199,7 @@ impl Group {
             Self::Elsewhere(_) => Arc::default(),
             Self::Here(local) => local.clone(),
             Self::Both(both) => both.local.clone(),
-            Self::Large(large) => large.list(&large.local, |bags| &bags.local),
+            Self::Large(large) => large.local(),
         }
     }
 
@@ -210,7 +209,7 @@ impl Group {
         }
         let all = self.all();
         if all.len() + add.len() > FEW {
-            let large = Large::new(Bags { all: all.into(), local: self.local().into() });
+            let large = Large::new(&all, &self.local());
             return match large.change(origin, add, remove) {
                 Now::Same => Now::Other(Self::Large(Arc::new(large))),
                 other => other,
@@ -262,64 +261,52 @@ fn changed(list: &Arc<[Pid]>, add: &[Pid], remove: &[Pid]) -> Arc<[Pid]> {
     }
 }
 
-/// A group that changes in place, and the lists made of it once somebody asked.
+/// A group that changes in place. Held for a change and for a read, and for making a list, which then serves
+/// until the next change; no other lock is taken meanwhile.
 #[derive(Debug)]
-struct Large {
-    /// Held for a change, and for making a list; then `all` and `local` are set with it held. No
-    /// other lock is taken meanwhile.
-    bags: Arc<Mutex<Bags>>,
-    all: OnceLock<Arc<[Pid]>>,
-    local: OnceLock<Arc<[Pid]>>,
-}
+struct Large(Mutex<Bags>);
 
 #[derive(Debug)]
 struct Bags {
-    all: Bag,
-    local: Bag,
+    all: Own,
+    local: Own,
+    /// The list of `all`, if somebody asked for it since the last change.
+    all_list: Option<Arc<[Pid]>>,
+    local_list: Option<Arc<[Pid]>>,
 }
 
 impl Large {
-    fn new(bags: Bags) -> Self {
-        Self::unlisted(Arc::new(Mutex::new(bags)))
-    }
-
-    fn unlisted(bags: Arc<Mutex<Bags>>) -> Self {
-        Self { bags, all: OnceLock::new(), local: OnceLock::new() }
+    fn new(all: &[Pid], local: &[Pid]) -> Self {
+        let [all, local] = [all, local].map(|pids| pids.iter().cloned().collect());
+        Self(Mutex::new(Bags { all, local, all_list: None, local_list: None }))
     }
 
     fn bags(&self) -> MutexGuard<'_, Bags> {
-        self.bags.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn list(&self, list: &OnceLock<Arc<[Pid]>>, of: impl Fn(&Bags) -> &Bag) -> Arc<[Pid]> {
-        if let Some(list) = list.get() {
-            return list.clone();
-        }
-        let bags = self.bags();
-        list.get_or_init(|| of(&bags).list()).clone()
+    fn all(&self) -> Arc<[Pid]> {
+        let Bags { all, all_list, .. } = &mut *self.bags();
+        all_list.get_or_insert_with(|| all.list()).clone()
     }
 
-    /// A list that has been made stays with who has it: the group goes on without one.
+    fn local(&self) -> Arc<[Pid]> {
+        let Bags { local, local_list, .. } = &mut *self.bags();
+        local_list.get_or_insert_with(|| local.list()).clone()
+    }
+
+    /// A list that has been made stays with who has it.
     fn change(&self, origin: Origin, add: &[Pid], remove: &[Pid]) -> Now<Group> {
         let mut bags = self.bags();
-        let change = |bag: &mut Bag| {
-            for pid in remove {
-                bag.remove(pid);
-            }
-            for pid in add {
-                bag.add(pid.clone());
-            }
-        };
-        change(&mut bags.all);
+        bags.all_list = None;
+        bags.all.change(add, remove);
         if origin == Origin::Local {
-            change(&mut bags.local);
+            bags.local_list = None;
+            bags.local.change(add, remove);
         }
         // Not at `FEW`, or one member more and less would change its form each time.
         if bags.all.len() <= FEW / 2 {
             return Group::of_lists(bags.all.list(), bags.local.list());
-        }
-        if self.all.get().is_some() || self.local.get().is_some() {
-            return Now::Other(Group::Large(Arc::new(Self::unlisted(self.bags.clone()))));
         }
         Now::Same
     }
