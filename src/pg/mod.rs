@@ -19,6 +19,7 @@ mod running;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::sync::Arc;
 

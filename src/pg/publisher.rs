@@ -12,10 +12,9 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::legacy;
-use super::members::{ByName, Groups, Members, Name, Origin, Secret};
+use super::members::{Groups, Members, Origin};
+use super::watched::Watched;
 use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
 use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
 use crate::{atom, tuple};
@@ -114,7 +113,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct View {
     members: Members,
-    watched: HashMap<Pid, Watched, Secret>,
+    watched: Watched,
 }
 
 impl View {
@@ -129,14 +128,6 @@ impl Drop for View {
     fn drop(&mut self) {
         self.members.clear();
     }
-}
-
-/// A process that joined through this node.
-#[derive(Debug)]
-struct Watched {
-    monitor: MonitorId,
-    /// How often it's in each group.
-    groups: ByName<usize>,
 }
 
 impl DataPublisher for PgPublisher {
@@ -156,7 +147,7 @@ impl DataPublisher for PgPublisher {
     }
 
     fn init_global_view(&mut self, _scope: &Atom) -> View {
-        View { members: self.members.clone(), watched: HashMap::default() }
+        View { members: self.members.clone(), watched: Watched::default() }
     }
 
     fn update_local_data(&self, mut update: Vec<Change>, data: &mut Groups) -> Option<Vec<Change>> {
@@ -198,8 +189,12 @@ impl DataPublisher for PgPublisher {
                 view.members.change(whose, group, add, remove);
             }
             if is_local {
-                view.watch(group, add, effects);
-                view.unwatch(group, remove, effects);
+                for pid in &**add {
+                    view.watched.join(pid, group, || effects.monitor(pid));
+                }
+                for monitor in remove.iter().filter_map(|pid| view.watched.leave(pid, group)) {
+                    effects.demonitor(monitor);
+                }
             }
             if !effects.is_heard() {
                 continue;
@@ -356,12 +351,8 @@ impl DataPublisher for PgPublisher {
         view: &mut View,
         _effects: &mut Effects<'_, Self>,
     ) -> Option<Vec<Change>> {
-        let watched = view.watched.get(pid).filter(|watched| watched.monitor == monitor)?;
-        let mut groups: Vec<_> = watched.groups.iter().collect();
-        groups.sort_by_key(|(group, _)| group.term());
-        let leave = |(group, count): (&Name, &usize)| {
-            Change::leave(group.term(), vec![pid.clone(); *count])
-        };
+        let groups = view.watched.groups(pid, monitor)?;
+        let leave = |(group, count)| Change::leave(&group, vec![pid.clone(); count]);
         Some(groups.into_iter().map(leave).collect())
     }
 
@@ -371,39 +362,6 @@ impl DataPublisher for PgPublisher {
                 tuple![atom!("discover"), me, self.version().0]
             }
             _ => tuple![atom!("discover"), me],
-        }
-    }
-}
-
-impl View {
-    fn watch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
-        for pid in pids {
-            let watched = self.watched.entry(pid.clone()).or_insert_with(|| Watched {
-                monitor: effects.monitor(pid),
-                groups: ByName::default(),
-            });
-            let group = Name::of(group);
-            match watched.groups.find_name(&group) {
-                Some(place) => *watched.groups.at_mut(place) += 1,
-                None => watched.groups.add(group, 1),
-            }
-        }
-    }
-
-    fn unwatch(&mut self, group: &Term, pids: &[Pid], effects: &mut Effects<'_, PgPublisher>) {
-        for pid in pids {
-            let Some(watched) = self.watched.get_mut(pid) else { continue };
-            if let Some(place) = watched.groups.find_name(&Name::of(group)) {
-                let count = watched.groups.at_mut(place);
-                *count -= 1;
-                if *count == 0 {
-                    watched.groups.remove(place);
-                }
-            }
-            if watched.groups.is_empty() {
-                effects.demonitor(watched.monitor);
-                self.watched.remove(pid);
-            }
         }
     }
 }

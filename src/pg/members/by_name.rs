@@ -97,7 +97,7 @@ impl<V> ByName<V> {
         self.places.reserve(more);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::pg) fn len(&self) -> usize {
         match &self.pieces[..] {
             [] => 0,
             [full @ .., last] => full.len() * PIECE + last.len(),
