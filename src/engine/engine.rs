@@ -144,21 +144,6 @@ impl<P: DataPublisher> Engine<P> {
         }
     }
 
-    /// A message as bytes, to be taken apart where they stand. `false` if it must be handled as a term,
-    /// by [`Input::Message`]; then nothing was done.
-    pub fn handle_pieces(
-        &mut self,
-        from: &NodeName,
-        pieces: &mut impl Pieces,
-        actions: &mut Vec<Action<P>>,
-    ) -> bool {
-        let message = message::take(pieces, &self.publisher);
-        message.is_some_and(|message| {
-            self.peer_message(from, message, actions);
-            true
-        })
-    }
-
     /// A message that may be a term, but one beyond what is received, such as one nested too deep. What
     /// the peer that sent it says later can't be understood without it. `false` if it's none of a peer.
     pub fn handle_unreadable(

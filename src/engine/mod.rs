@@ -17,6 +17,7 @@
 //! task, no socket and no chance: the same inputs give the same actions, so that a failure replays.
 
 mod action;
+mod ahead;
 mod call;
 #[expect(clippy::module_inception, reason = "the engine is what the module is about")]
 mod engine;

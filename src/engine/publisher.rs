@@ -199,6 +199,19 @@ pub trait DataPublisher: Sized + Send + 'static {
         None
     }
 
+    /// These updates of a peer come next, most likely; this is its data and the view before them. For publishers
+    /// with more of both than a cache holds: what is touched here for all is there when each one is applied.
+    /// Default nothing.
+    fn look_ahead<'a>(
+        &self,
+        _updates: impl Iterator<Item = &'a Self::Update>,
+        _data: &Self::LocalData,
+        _view: &Self::GlobalView,
+    ) where
+        Self::Update: 'a,
+    {
+    }
+
     /// A process watched by [`Effects::monitor`] is gone. What comes back is applied as an update of
     /// our own local data. In OTP such a `'DOWN'` comes to `translate_message`.
     fn translate_down(

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::legacy;
-use super::members::{Groups, Members, Origin};
+use super::members::{Groups, Members, Origin, look_ahead};
 use super::watched::Watched;
 use crate::engine::{DataPublisher, Effects, MonitorId, Translated, Version, Wire};
 use crate::term::{Atom, BadTerm, NodeName, Pid, Pieces, Reference, Term};
@@ -306,6 +306,15 @@ impl DataPublisher for PgPublisher {
             (!pids.is_empty() && groups.insert(group, pids)).then_some(())?;
         }
         Some(groups)
+    }
+
+    fn look_ahead<'a>(
+        &self,
+        updates: impl Iterator<Item = &'a Vec<Change>>,
+        data: &Groups,
+        view: &View,
+    ) {
+        look_ahead(updates.flatten().map(|change| &change.group), data, &view.members);
     }
 
     fn read_subscription(&self, term: &Term) -> Result<Subscription, BadTerm> {

@@ -20,8 +20,8 @@ use super::ready::Ready;
 use super::stats::ScopeStats;
 use super::{Command, Item, Notice, PeerEvent, Subscription, SubscriptionId};
 use crate::engine::{
-    Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, SharedView,
-    SubscriberId, TimerId, Version, Wire,
+    Action, CallerId, DataPublisher, Engine, EngineOptions, Input, MonitorId, PeerMessage,
+    SharedView, SubscriberId, TimerId, Version, Wire,
 };
 use crate::gen_server::{Shown, Sys, Verdict, is_call};
 use crate::node::router::Recipient;
@@ -136,6 +136,32 @@ impl Audience {
 
     fn is_of(&self, peers: &Arc<[Pid]>) -> bool {
         Arc::ptr_eq(&self.peers, peers)
+    }
+}
+
+/// Messages of a connection that are read and not handled yet.
+struct Ahead<P: DataPublisher> {
+    messages: Vec<PeerMessage<P>>,
+    bytes: usize,
+}
+
+impl<P: DataPublisher> Ahead<P> {
+    const MOST: usize = 16;
+    /// What is read is some times larger than its bytes, so not much of it lies around.
+    const MOST_BYTES: usize = 16 * 1024;
+
+    /// Whether it's full now. Local data is nothing to keep waiting.
+    fn add(&mut self, message: PeerMessage<P>, bytes: usize) -> bool {
+        let is_update = matches!(message, PeerMessage::Update { .. });
+        self.messages.push(message);
+        self.bytes += bytes;
+        !is_update || self.messages.len() >= Self::MOST || self.bytes >= Self::MOST_BYTES
+    }
+}
+
+impl<P: DataPublisher> Default for Ahead<P> {
+    fn default() -> Self {
+        Self { messages: Vec::new(), bytes: 0 }
     }
 }
 
@@ -403,18 +429,23 @@ impl<P: DataPublisher> Running<P> {
         let Batch { mut messages, connection, mut credit } = batch;
         let count = messages.len();
         let from = connection.peer();
+        let mut ahead = Ahead::default();
         while let Some(payload) = messages.next() {
             // What a connection that is gone brought is lost with it: its sender starts over.
             if connection.is_closed() {
                 break;
             }
+            let bytes = payload.len();
             if !self.sys.is_suspended()
                 && let Some(mut pieces) = payload.pieces()
-                && self.run(|engine, actions| engine.handle_pieces(from, &mut pieces, actions))
+                && let Some(message) = self.engine.take(&mut pieces)
             {
+                if ahead.add(message, bytes) {
+                    self.handle_ahead(&connection, &mut ahead);
+                }
                 continue;
             }
-            let bytes = payload.len();
+            self.handle_ahead(&connection, &mut ahead);
             match payload.decode() {
                 Ok(term) => {
                     let waits = self.sys.is_suspended() || is_call(&term);
@@ -442,10 +473,22 @@ impl<P: DataPublisher> Running<P> {
                 }
             }
         }
+        self.handle_ahead(&connection, &mut ahead);
         if self.ready.is_awaited(from) && self.engine.has_answered(from) {
             self.ready.settled(from, &self.process);
         }
         count
+    }
+
+    /// Handles what was read ahead, one message after the other.
+    fn handle_ahead(&mut self, connection: &Connection, ahead: &mut Ahead<P>) {
+        if ahead.messages.len() > 1 {
+            self.engine.look_ahead(&ahead.messages);
+        }
+        ahead.bytes = 0;
+        for message in ahead.messages.drain(..).take_while(|_| !connection.is_closed()) {
+            self.run(|engine, actions| engine.handle_taken(connection.peer(), message, actions));
+        }
     }
 
     fn take_in(&mut self, received: Received) {

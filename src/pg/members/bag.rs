@@ -5,6 +5,7 @@
 //! are more than [`SEARCHED`]. From there on a change costs the same however many pids there are.
 
 use std::borrow::Cow;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -72,6 +73,14 @@ impl Bag {
             Form::List(list) => list.iter().filter(|known| same(known, pid)).count(),
             Form::Own(own) => own.count(pid),
         }
+    }
+
+    /// Reads what any change will.
+    pub(super) fn touch(&self) {
+        black_box(match &self.0 {
+            Form::List(list) => Arc::strong_count(list),
+            Form::Own(own) => own.len(),
+        });
     }
 
     /// How many pids, repetitions counted.

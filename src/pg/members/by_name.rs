@@ -4,6 +4,8 @@
 //! goes where the last one went, and growing moves none. So a million new ones touch each page of memory
 //! once, where those of a hash table would be all over it, and in another place each time it doubles.
 
+use std::hint::black_box;
+
 use super::hash::{Hash32, Places, is_too_large};
 use super::name::Name;
 use crate::term::Term;
@@ -45,6 +47,19 @@ impl<V> ByName<V> {
             return None;
         }
         Some(self.at(self.find(Name::hash_of(name), name)?))
+    }
+
+    /// Reads where the index has a name with this hash, see [`Places::touch`].
+    pub(super) fn touch_place(&self, hash: u64) {
+        self.places.touch(Hash32::half_of(hash));
+    }
+
+    /// Reads what there is of a name with this hash, and gives its value.
+    pub(super) fn touch(&self, hash: u64) -> Option<&V> {
+        let place = self.places.find(Hash32::half_of(hash), |_| true)?;
+        let (name, value) = self.entry(place);
+        black_box(name.hash());
+        Some(value)
     }
 
     pub(super) fn at(&self, place: usize) -> &V {

@@ -72,6 +72,15 @@ impl Groups {
         self.0.get(group)
     }
 
+    /// The index, see [`Places::touch`](super::hash::Places::touch).
+    pub(super) fn touch_place(&self, hash: u64) {
+        self.0.touch_place(hash);
+    }
+
+    pub(super) fn touch(&self, hash: u64) -> Option<&Bag> {
+        self.0.touch(hash)
+    }
+
     /// How many groups.
     pub fn len(&self) -> usize {
         self.0.len()

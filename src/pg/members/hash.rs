@@ -9,6 +9,7 @@
 //! cost. It isn't made to withstand somebody who sees hashes; nobody does.
 
 use std::hash::{BuildHasher, Hash};
+use std::hint::black_box;
 use std::sync::LazyLock;
 
 use foldhash::SharedSeed;
@@ -109,6 +110,15 @@ impl Places {
         None
     }
 
+    /// Reads where the items with this hash begin, and nothing else: whoever looks for several has read the
+    /// first place of each while the first of them all is still on its way from memory.
+    #[inline]
+    pub(super) fn touch(&self, hash: Hash32) {
+        if let Some(slot) = self.slots.get(self.home(hash.0)) {
+            black_box(slot.at);
+        }
+    }
+
     /// An item with this hash is now at this place, which no other has.
     pub(super) fn insert(&mut self, hash: Hash32, at: usize) {
         if self.len >= self.capacity() {
@@ -200,7 +210,7 @@ impl Places {
     /// The slot a hash points to. A higher hash doesn't point before a lower one.
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) * u64::from(self.spread) >> 32) as usize
+        ((u64::from(hash) * u64::from(self.spread)) >> 32) as usize
     }
 }
 

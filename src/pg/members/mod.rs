@@ -10,6 +10,7 @@
 //!
 //! The hash tables have a secret, for their keys are a peer's choice, see [`hash`].
 
+mod ahead;
 mod bag;
 mod by_name;
 mod groups;
@@ -20,6 +21,7 @@ mod table;
 mod tests;
 mod view;
 
+pub(super) use ahead::look_ahead;
 pub use bag::Bag;
 pub(super) use by_name::ByName;
 pub use groups::Groups;

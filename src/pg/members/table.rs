@@ -48,6 +48,23 @@ impl<V> Table<V> {
         }
     }
 
+    /// Reads what changes of names with these hashes will, for all at once; `value` does it for a value.
+    pub(super) fn touch(&self, hashes: &[u64], value: impl Fn(&V)) {
+        // A lock waits for all reads before it, so none is taken in between.
+        let mut parts = [const { None }; SHARDS];
+        for hash in hashes {
+            let part = &mut parts[*hash as usize % SHARDS];
+            part.get_or_insert_with(|| self.shard(*hash).read());
+        }
+        let part = |hash: &u64| parts[*hash as usize % SHARDS].as_ref();
+        for hash in hashes {
+            part(hash).inspect(|part| part.touch_place(*hash));
+        }
+        for hash in hashes {
+            part(hash).and_then(|part| part.touch(*hash)).inspect(|found| value(found));
+        }
+    }
+
     /// How many names there are.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|shard| shard.read().len()).sum()

@@ -7,6 +7,7 @@
 //! A small group is an immutable list: a change makes a new one. A large one, of more than [`FEW`]
 //! members, is a bag that changes in place.
 
+use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bag::{Own, same};
@@ -97,6 +98,17 @@ impl Members {
             let new = || Some(Group::of(origin, pids.clone()));
             self.put(name, new, (origin, pids, &[]));
         }
+    }
+
+    /// Reads what changes of groups whose names have these hashes will.
+    pub(super) fn touch(&self, hashes: &[u64]) {
+        self.0.touch(hashes, |group| {
+            black_box(match group {
+                Group::Elsewhere(pids) | Group::Here(pids) => Arc::strong_count(pids),
+                Group::Both(both) => Arc::strong_count(both),
+                Group::Large(large) => Arc::strong_count(large),
+            });
+        });
     }
 
     /// Members leave and join; whoever leaves is there.

@@ -172,6 +172,29 @@ proptest! {
             Ok(())
         })?;
     }
+
+    #[test]
+    fn messages_read_ahead_and_looked_at_mean_what_they_mean_one_by_one(
+        messages in vec(prop_oneof![8 => any_update(), 1 => any_local_data()], 0..40)
+    ) {
+        let from = NodeName::new("a@h").unwrap();
+        let ((mut one, seen), (mut other, expected)) = (engine(), engine());
+        let (mut actions, mut expected_actions, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
+        for message in &messages {
+            with_payload(message, |payload| {
+                ahead.extend(one.take(&mut payload.pieces().unwrap()));
+                other.handle_pieces(&from, &mut payload.pieces().unwrap(), &mut expected_actions);
+            });
+        }
+        while !ahead.is_empty() {
+            one.look_ahead(&ahead);
+            one.handle_taken(&from, ahead.remove(0), &mut actions);
+        }
+        one.check();
+        prop_assert_eq!(format!("{actions:?}"), format!("{expected_actions:?}"));
+        prop_assert_eq!(seen.all(), expected.all());
+        prop_assert_eq!(one.counters(), other.counters());
+    }
 }
 
 #[test]
