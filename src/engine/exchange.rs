@@ -113,7 +113,7 @@ impl<P: DataPublisher> Engine<P> {
         actions: &mut Vec<Action<P>>,
     ) {
         match message::open(message) {
-            Envelope::Call { from, request } => self.call(from, request, actions),
+            Envelope::Call { from: caller, request } => self.call(from, caller, request, actions),
             Envelope::Message(message) => match message::read(message, &self.publisher) {
                 Some(message) => self.peer_message(from, message, actions),
                 None => self.unknown_message(from, message, actions),
