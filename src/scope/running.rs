@@ -34,6 +34,9 @@ use crate::{atom, map};
 /// Messages handled between two looks at the clock and at the commands.
 const TURN: usize = 256;
 
+/// So many timers are kept whether they still run or not.
+const TIMERS: usize = 1024;
+
 /// Who updates from outside of the task waits under this name; the others count up from 1.
 const NOW: CallerId = CallerId(0);
 
@@ -205,6 +208,12 @@ impl<P: DataPublisher> Running<P> {
     /// What readers read.
     pub(super) fn view(&self) -> &SharedView<P::GlobalView> {
         self.engine.shared_view()
+    }
+
+    /// How many timers are kept, those that the engine has stopped among them.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// From now on it works, with what the one before has left.
@@ -629,6 +638,7 @@ impl<P: DataPublisher> Running<P> {
             }
             // Handled by the caller.
             Action::Notify { .. } => {}
+                self.forget_timers();
             Action::Subscribed { subscriber, initial } => self.subscribed(subscriber, initial),
             Action::Updated { caller, changed } => {
                 let updated = Updated { changed, crowded: self.crowded.take() };
@@ -655,6 +665,18 @@ impl<P: DataPublisher> Running<P> {
         // A standalone scope knows of no connections; it only ever answers.
         if self.standalone || to.node() == &self.process.pid().node {
             self.process.send(to, message);
+    /// Makes room among the timers: the engine doesn't say which of them it has stopped, and a peer
+    /// could have it start any number.
+    fn forget_timers(&mut self) {
+        let Self { timers, engine, .. } = self;
+        if timers.len() < TIMERS.max(timers.capacity()) {
+            return;
+        }
+        timers.retain(|Reverse((_, timer))| engine.is_running(*timer));
+        // So that the next time isn't soon, if most of them run.
+        timers.reserve(timers.len().max(TIMERS));
+    }
+
         } else if let Some(connection) = self.connections.get(to.node()) {
             let to = Recipient::new(connection.clone(), to);
             let _ = self.process.router().publish(self.process.pid(), [&to], &message);
