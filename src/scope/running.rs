@@ -434,6 +434,10 @@ impl<P: DataPublisher> Running<P> {
                         let received = Received::Message { term, origin };
                         self.open(Envelope { received, credit: held });
                     }
+                    // Perhaps it was a `resume`: what has waited comes before what follows here.
+                    while let Some(envelope) = self.sys.next() {
+                        self.open(envelope);
+                    }
                 }
                 Err(error)
                     if error.is_beyond_limits()
