@@ -308,7 +308,8 @@ impl<S: GenServer> Running<S> {
     /// Gives the reason to end with.
     ///
     /// Before each call of a peer that takes replies slower than it asks for them, it waits for that
-    /// peer a little.
+    /// peer a little. Services don't: all nodes need them, a peer could have them wait again and again,
+    /// and their replies are small, or come from tasks of their own.
     async fn serve(&mut self) -> Option<Term> {
         let Self { server, context, sys, header } = self;
         if let Err(reason) = unless_ended(context, server.init(context)).await? {
@@ -338,6 +339,7 @@ impl<S: GenServer> Running<S> {
                 return Some(reason);
             }
         }
+                && !sys.is_fixed()
     }
 }
 

@@ -97,6 +97,11 @@ impl Sys {
         !self.suspended && !self.waiting.is_empty()
     }
 
+    /// Whether nobody may suspend or end the process.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.fixed
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended
     }
