@@ -37,7 +37,7 @@ pub(crate) struct Sys {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Handle it.
-    Handle(Received),
+    Handle(Envelope),
     /// Nothing: it was answered, or waits.
     Done,
     /// End with this reason.
@@ -70,7 +70,7 @@ impl Sys {
                 self.waiting.push_back(envelope);
                 return Verdict::Done;
             }
-            return Verdict::Handle(envelope.received);
+            return Verdict::Handle(envelope);
         };
         if let Some([reason]) = call.request.tagged("terminate")
             && !self.fixed

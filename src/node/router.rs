@@ -260,6 +260,21 @@ impl Router {
             return;
         }
         self.put(pid, Received::Message { term: message, origin }, credit);
+    /// Delivers to a name what has come to another process of ours. `false` if nobody has the name.
+    pub(crate) fn pass_on(
+        &self,
+        name: &Atom,
+        message: Term,
+        origin: Origin,
+        credit: Option<Credit>,
+    ) -> bool {
+        let pid = self.registry.whereis(name);
+        pid.is_some_and(|pid| {
+            self.deliver(&pid, message, origin, credit);
+            true
+        })
+    }
+
     }
 
     /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one and the process doesn't

@@ -398,7 +398,7 @@ impl<P: DataPublisher> Running<P> {
     fn judge(&mut self, envelope: Envelope) {
         let Self { sys, process, engine, .. } = self;
         match sys.judge(process, envelope, || shown(engine)) {
-            Verdict::Handle(received) => self.take_in(received),
+            Verdict::Handle(envelope) => self.take_in(envelope.received),
             Verdict::Terminate(reason) => self.ending = Some(End::Terminated(reason)),
             Verdict::Done => {}
         }
