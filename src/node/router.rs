@@ -141,6 +141,11 @@ impl Router {
         &self.sought
     }
 
+    /// For lines of the log that a peer can cause.
+    pub(crate) fn quiet(&self) -> &Quiet {
+        &self.quiet
+    }
+
     /// Connections that have closed.
     pub(crate) fn closings(&self) -> &Closings {
         &self.closings
@@ -255,11 +260,6 @@ impl Router {
         Some(owner)
     }
 
-    fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {
-        if self.refuse_io(pid, &message) {
-            return;
-        }
-        self.put(pid, Received::Message { term: message, origin }, credit);
     /// Delivers to a name what has come to another process of ours. `false` if nobody has the name.
     pub(crate) fn pass_on(
         &self,
@@ -275,6 +275,11 @@ impl Router {
         })
     }
 
+    fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {
+        if self.refuse_io(pid, &message) {
+            return;
+        }
+        self.put(pid, Received::Message { term: message, origin }, credit);
     }
 
     /// Answers `{io_request, From, ReplyAs, Request}`, if the message is one and the process doesn't

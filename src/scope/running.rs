@@ -638,11 +638,11 @@ impl<P: DataPublisher> Running<P> {
                 }
             }
             Action::After { delay, timer } => {
+                self.forget_timers();
                 self.timers.push(Reverse((Instant::now() + delay, timer)));
             }
             // Handled by the caller.
             Action::Notify { .. } => {}
-                self.forget_timers();
             Action::Subscribed { subscriber, initial } => self.subscribed(subscriber, initial),
             Action::Updated { caller, changed } => {
                 let updated = Updated { changed, crowded: self.crowded.take() };
@@ -665,10 +665,6 @@ impl<P: DataPublisher> Running<P> {
         }
     }
 
-    fn send(&self, to: Destination, message: Term) {
-        // A standalone scope knows of no connections; it only ever answers.
-        if self.standalone || to.node() == &self.process.pid().node {
-            self.process.send(to, message);
     /// Makes room among the timers: the engine doesn't say which of them it has stopped, and a peer
     /// could have it start any number.
     fn forget_timers(&mut self) {
@@ -681,6 +677,10 @@ impl<P: DataPublisher> Running<P> {
         timers.reserve(timers.len().max(TIMERS));
     }
 
+    fn send(&self, to: Destination, message: Term) {
+        // A standalone scope knows of no connections; it only ever answers.
+        if self.standalone || to.node() == &self.process.pid().node {
+            self.process.send(to, message);
         } else if let Some(connection) = self.connections.get(to.node()) {
             let to = Recipient::new(connection.clone(), to);
             let _ = self.process.router().publish(self.process.pid(), [&to], &message);
@@ -722,7 +722,10 @@ impl<P: DataPublisher> Running<P> {
         self.subscriptions.remove(&entry.id);
         self.handle(Input::Unsubscribe { subscriber });
         let all = entry.sender.max_capacity();
-        log::warn!("{}: a subscriber is {all} events behind", self.process.pid());
+        let (scope, quiet) = (self.engine.scope(), self.process.router().quiet());
+        if let Some(more) = quiet.allows(scope.as_str(), "a subscriber is behind") {
+            log::warn!("{scope}: a subscriber is {all} events behind{more}");
+        }
         self.lagging.insert(entry.id, (entry.key, entry.sender.clone()));
         let commands = self.commands.clone();
         self.runtime.spawn(async move {
