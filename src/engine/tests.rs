@@ -504,6 +504,21 @@ fn a_peer_whose_data_cannot_be_read_is_shown_no_more_and_asked_again_every_30_se
     assert_eq!(engine.fire(2), []);
 }
 
+/// It's asked only when the time is over, but what it says until then builds on what isn't here.
+#[test]
+fn what_cannot_be_read_from_a_peer_that_was_just_asked_leaves_no_gap() {
+    let (mut engine, a) = engine_with_peer(5);
+    engine.hear(&a, update(&a, atom!("bad")));
+    engine.hear(&a, local_data(&a, 2, load(6)));
+    assert_eq!(engine.seen(), [("a", 6)]);
+    assert_eq!(engine.hear(&a, update(&a, atom!("bad"))), []);
+    engine.hear(&a, update(&a, load(8)));
+    assert_eq!(engine.seen(), []);
+    assert_eq!(engine.fire(1), [to(&a, discover(&me(), 2)), after(30, 2)]);
+    engine.hear(&a, local_data(&a, 2, load(8)));
+    assert_eq!(engine.seen(), [("a", 8)]);
+}
+
 #[test]
 fn unreadable_local_data_of_an_unknown_peer_makes_it_known_but_not_shown() {
     let (mut engine, a) = (engine(), pid("a", 1));

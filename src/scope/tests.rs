@@ -285,6 +285,35 @@ async fn what_waits_while_a_scope_is_suspended_comes_before_what_follows() {
     assert_eq!(load.view(|view| view[a.name()]), Ok(6));
 }
 
+/// Readers and subscribers would hear of a state that belongs to the past, and callers be heard whose
+/// call is lost.
+#[tokio::test]
+async fn what_a_connection_brought_is_lost_with_it() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let load = start(&b);
+    let (_, mut changes) = load.subscribe(()).await.unwrap();
+    let (peer, mut other) = (a.spawn(), b.spawn());
+    let system = |request| tuple![atom!("system"), tuple![other.pid(), atom!("tag")], request];
+    let (suspend, resume) = (system(atom!("suspend")), system(atom!("resume")));
+    assert!(other.send(load.pid(), suspend));
+    timeout(LIMIT, other.receive()).await.unwrap();
+    a.connect(b.name()).await.unwrap();
+    let data = tuple![atom!("local_data"), peer.pid(), 0, 1];
+    assert!(peer.send(load.pid(), tuple![atom!("$gen_cast"), data]));
+    // Behind it: so that has come.
+    assert!(peer.send(other.pid(), atom!("behind")));
+    timeout(LIMIT, other.receive()).await.unwrap();
+
+    b.disconnect(a.name());
+    assert!(other.send(load.pid(), resume));
+    timeout(LIMIT, load.ready()).await.unwrap().unwrap();
+    load.update(5).await.unwrap();
+
+    let first = timeout(LIMIT, changes.next()).await.unwrap();
+    assert_eq!(first, Some(Notice::Event((b.name().clone(), 5))));
+}
+
 #[tokio::test]
 async fn timers_for_peers_that_are_gone_do_not_pile_up() {
     const CLAIMED: u32 = 20_000;
