@@ -337,6 +337,30 @@ async fn timers_for_peers_that_are_gone_do_not_pile_up() {
     assert!(timers.is_some_and(|timers| timers <= 4096), "{timers:?}");
 }
 
+/// The peers are the same ones as before, and so are their pids.
+#[tokio::test]
+async fn updates_go_over_the_connection_that_is_there() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let (here, there) = (start(&a), start(&b));
+    for number in 1..=3 {
+        a.connect(b.name()).await.unwrap();
+        for scope in [&here, &there] {
+            timeout(LIMIT, scope.ready()).await.unwrap().unwrap();
+        }
+        let (_, mut changes) = there.subscribe(()).await.unwrap();
+        here.update(number).await.unwrap();
+        let change = timeout(LIMIT, changes.next()).await.unwrap();
+        assert_eq!(change, Some(Notice::Event((a.name().clone(), number))));
+        a.disconnect(b.name());
+        // Or the next is no other.
+        while b.nodes().contains(a.name()) {
+            tokio::task::yield_now().await;
+        }
+        drop(changes);
+    }
+}
+
 #[tokio::test]
 async fn a_scope_lives_beside_another_on_one_node() {
     let node = node("a@127.0.0.1", epmd_port().await).await;
