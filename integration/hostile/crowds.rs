@@ -11,7 +11,7 @@ use data_publisher::atom;
 use data_publisher::epmd::{Epmd, EpmdServer, NodeKind};
 use data_publisher::term::{Atom, Pid, Term};
 use data_publisher::wire::signal::{PidOrName, Signal};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal as Kill, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
 use super::raw::Raw;
@@ -167,4 +167,19 @@ async fn a_signal_to_another_nodes_process_goes_nowhere() -> Result<()> {
     })
     .await?;
     victim.assert_unharmed().await
+}
+
+#[tokio::test]
+async fn a_fault_that_comes_again_and_again_is_one_line_of_the_log() -> Result<()> {
+    let (program, port) = program().await?;
+    for _ in 0..20 {
+        let mut peer = Raw::dial(port, "x@127.0.0.1").await?;
+        peer.frame(b"no frame").await?;
+        peer.wait_closed().await?;
+    }
+    program.signal(Kill::TERM)?;
+    let log = program.end().await?.err;
+    let lines = log.iter().filter(|line| line.contains("down, bad_frame")).count();
+    ensure!(lines == 1, "{lines} lines: {log:?}");
+    Ok(())
 }

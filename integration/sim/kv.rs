@@ -45,6 +45,7 @@ impl Subject for Kv {
         Mutant::NothingRestored,
         Mutant::RestoredInSilence,
         Mutant::HalfApplied,
+        Mutant::UnreadablePassedOver,
         Mutant::NeverAskedAgain,
         Mutant::AskedAtOnce,
         Mutant::AskedEachTime,

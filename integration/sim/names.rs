@@ -85,6 +85,7 @@ impl Subject for TwoVersions {
         Mutant::NothingRestored,
         Mutant::RestoredInSilence,
         Mutant::HalfApplied,
+        Mutant::UnreadablePassedOver,
         Mutant::NeverAskedAgain,
         Mutant::AskedAtOnce,
         Mutant::AskedEachTime,

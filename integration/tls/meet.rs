@@ -18,6 +18,7 @@ on_each_release! {
     ping_says_pong_in_each_version_whoever_dials
     groups_and_large_messages_go_both_ways_in_each_version
     keys_are_changed_in_the_middle_of_messages_in_tls_1_3
+    a_stream_of_small_messages_is_read_as_fast_as_it_comes
     quiet_connections_stay
     a_server_checked_by_nobody_is_dialled_by_a_node_without_a_certificate
     an_address_in_a_certificate_is_enough_for_us_and_since_27_for_otp
@@ -133,6 +134,41 @@ async fn keys_are_changed_in_the_middle_of_messages_in_tls_1_3(otp: Otp) -> Resu
     let more = tokio::time::timeout(Duration::ZERO, events.next()).await;
     assert!(more.is_err(), "{more:?}");
     a.finish().await
+}
+
+/// Who sends a stream isn't kept waiting by how it's read; and what is said behind it is answered.
+async fn a_stream_of_small_messages_is_read_as_fast_as_it_comes(otp: Otp) -> Result<()> {
+    const MESSAGES: usize = 20_000;
+    let certificates = Certificates::new(otp).await?;
+    for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+        let security = Security::good().versions(&[version]);
+        let (epmd, a) = erl(otp, &certificates, &security).await?;
+        let node = rust("r", &epmd, &certificates, &security, Seen::Visible).await?;
+        let mut process = node.spawn();
+        node.register(atom!("p"), process.pid())?;
+        node.connect("a@127.0.0.1").await?;
+        let count = tokio::spawn(async move {
+            let mut count = 0;
+            while count < MESSAGES {
+                process.receive().await?;
+                count += 1;
+            }
+            Some(process)
+        });
+        let stream = format!(
+            "B = binary:copy(<<7>>, 200), T = erlang:monotonic_time(millisecond), \
+             [{{p, 'r@127.0.0.1'}} ! {{N, B}} || N <- lists:seq(1, {MESSAGES})], \
+             yes = gen_server:call({{net_kernel, 'r@127.0.0.1'}}, {{is_auth, node()}}, 10000), \
+             erlang:monotonic_time(millisecond) - T"
+        );
+        let took: u64 = a.eval(&stream).await?.parse()?;
+        ensure!(took < 5_000, "{version:?}: {took} ms for {MESSAGES} messages");
+        let all = tokio::time::timeout(SOON, count).await??;
+        ensure!(all.is_some(), "some are lost");
+        node.stop().await;
+        a.finish().await?;
+    }
+    Ok(())
 }
 
 /// `net_ticktime` is 8 s; three times that passes.

@@ -10,7 +10,7 @@ use super::action::Action;
 use super::engine::Engine;
 use super::monitors::Purpose;
 use super::publisher::DataPublisher;
-use crate::term::{BadTerm, Destination, Pid, Reference, Term};
+use crate::term::{BadTerm, Destination, NodeName, Pid, Reference, Term};
 use crate::{atom, tuple};
 
 /// Who waits, read from the `From` of a call.
@@ -57,11 +57,23 @@ pub(super) fn refusal() -> Term {
 
 /// Calls, and the subscribers that come with them.
 impl<P: DataPublisher> Engine<P> {
-    pub(super) fn call(&mut self, from: &Term, request: &Term, actions: &mut Vec<Action<P>>) {
+    /// `over` is the node the call came from. One in the name of another node's process isn't answered:
+    /// that process hasn't asked, and where it's a scope on the BEAM it dies of an answer.
+    pub(super) fn call(
+        &mut self,
+        over: &NodeName,
+        from: &Term,
+        request: &Term,
+        actions: &mut Vec<Action<P>>,
+    ) {
         let Ok(caller) = Caller::read(from) else {
             self.counters.unknown += 1;
             return;
         };
+        if *over != self.me.node && caller.pid.node != *over {
+            self.counters.spoofed += 1;
+            return;
+        }
         let reply = self.answer(&caller, request, actions).unwrap_or_else(|| {
             self.counters.refused_calls += 1;
             refusal()
@@ -144,7 +156,7 @@ impl<P: DataPublisher> Engine<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::term::{Creation, NodeName};
+    use crate::term::Creation;
 
     fn reference(word: u32) -> Reference {
         Reference::new(NodeName::new("a@h").unwrap(), Creation(5), &[word, 0, 0]).unwrap()

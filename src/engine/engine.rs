@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use super::action::{Action, Input, MonitorId, SubscriberId};
+use super::action::{Action, Input, MonitorId, SubscriberId, TimerId};
 use super::message;
 use super::monitors::{Monitors, Purpose};
-use super::peers::Peers;
+use super::peers::{Answer, Peers};
 use super::publisher::{DataPublisher, Effects, PeerMessage, Version, Wire};
 use super::subscribers::Subscribers;
 use super::timers::{Greeting, Timers};
@@ -244,6 +244,11 @@ impl<P: DataPublisher> Engine<P> {
         self.monitors.all().map(|(id, pid, _)| (id, pid))
     }
 
+    /// Whether something is still to happen when the timer fires.
+    pub fn is_running(&self, timer: TimerId) -> bool {
+        self.timers.is_running(timer)
+    }
+
     /// How many subscribers there are, in this process and elsewhere.
     pub fn subscriber_count(&self) -> usize {
         self.subscribers.len()
@@ -359,6 +364,10 @@ impl<P: DataPublisher> Engine<P> {
     /// The peer isn't known any more; its monitor has ended already.
     pub(super) fn forget(&mut self, pid: &Pid, reason: Term, actions: &mut Vec<Action<P>>) {
         let Some(peer) = self.peers.remove(pid) else { return };
+        self.timers.stop(peer.retry);
+        if let Some(Answer::Due(timer)) = peer.answer {
+            self.timers.stop(Some(timer));
+        }
         self.reshow(pid, &peer.data, actions);
         if peer.announced {
             actions.push(Action::PeerDown { peer: pid.clone(), reason });

@@ -52,11 +52,13 @@ impl<P: DataPublisher> Engine<P> {
     ) {
         let pause = Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE);
         let timer = self.timers.start(pause, Due::Greet(node.clone()), actions);
-        self.nodes.insert(node.clone(), Some(Greeting { attempt, timer }));
+        let before = self.nodes.insert(node.clone(), Some(Greeting { attempt, timer }));
+        self.timers.stop(before.flatten().map(|greeting| greeting.timer));
     }
 
     pub(super) fn node_down(&mut self, node: &NodeName, actions: &mut Vec<Action<P>>) {
-        self.nodes.remove(node);
+        let greeting = self.nodes.remove(node).flatten();
+        self.timers.stop(greeting.map(|greeting| greeting.timer));
         // Their `Down`s came before, so there are none; but none may outlive its connection.
         let left: Vec<Pid> = self.peers.of_node(node).map(|(pid, _)| pid.clone()).collect();
         for pid in left {
@@ -113,7 +115,7 @@ impl<P: DataPublisher> Engine<P> {
         actions: &mut Vec<Action<P>>,
     ) {
         match message::open(message) {
-            Envelope::Call { from, request } => self.call(from, request, actions),
+            Envelope::Call { from: caller, request } => self.call(from, caller, request, actions),
             Envelope::Message(message) => match message::read(message, &self.publisher) {
                 Some(message) => self.peer_message(from, message, actions),
                 None => self.unknown_message(from, message, actions),

@@ -504,6 +504,21 @@ fn a_peer_whose_data_cannot_be_read_is_shown_no_more_and_asked_again_every_30_se
     assert_eq!(engine.fire(2), []);
 }
 
+/// It's asked only when the time is over, but what it says until then builds on what isn't here.
+#[test]
+fn what_cannot_be_read_from_a_peer_that_was_just_asked_leaves_no_gap() {
+    let (mut engine, a) = engine_with_peer(5);
+    engine.hear(&a, update(&a, atom!("bad")));
+    engine.hear(&a, local_data(&a, 2, load(6)));
+    assert_eq!(engine.seen(), [("a", 6)]);
+    assert_eq!(engine.hear(&a, update(&a, atom!("bad"))), []);
+    engine.hear(&a, update(&a, load(8)));
+    assert_eq!(engine.seen(), []);
+    assert_eq!(engine.fire(1), [to(&a, discover(&me(), 2)), after(30, 2)]);
+    engine.hear(&a, local_data(&a, 2, load(8)));
+    assert_eq!(engine.seen(), [("a", 8)]);
+}
+
 #[test]
 fn unreadable_local_data_of_an_unknown_peer_makes_it_known_but_not_shown() {
     let (mut engine, a) = (engine(), pid("a", 1));
@@ -680,6 +695,42 @@ fn a_call_that_cannot_be_served_is_refused_and_nobody_waits() {
         assert_eq!(call(&mut engine, &caller, request), [reply(&caller, refusal)]);
     }
     assert_eq!(engine.counters().refused_calls, 4);
+}
+
+/// On the BEAM it might be a scope, which dies of an answer it hasn't asked for.
+#[test]
+fn a_call_in_the_name_of_another_nodes_process_is_ignored_and_counted() {
+    let (mut engine, other) = (engine(), pid("x", 5));
+    let nonsense = Term::from(atom!("nonsense"));
+    let call = |request: &Term| tuple![atom!("$gen_call"), tuple![&other, atom!("tag")], request];
+    let subscribe = tuple![atom!("subscribe"), atom!("all")];
+    for request in [&subscribe, &tuple![atom!("update"), 7], &nonsense] {
+        let message = call(request);
+        assert_eq!(engine.run(Input::Message { from: node("y"), message }), []);
+    }
+    let (spoofed, refused_calls) = (engine.counters().spoofed, engine.counters().refused_calls);
+    assert_eq!((spoofed, refused_calls, engine.subscriber_count()), (3, 0, 0));
+    assert_eq!(engine.seen(), []);
+    // A process of our own node may pass on what it was asked.
+    let passed_on = Input::Message { from: node("me"), message: call(&nonsense) };
+    let refusal = tuple![atom!("error"), atom!("badarg")];
+    assert_eq!(engine.run(passed_on), [reply(&other, refusal)]);
+}
+
+#[test]
+fn timers_end_with_those_they_are_for() {
+    let mut engine = engine();
+    for id in 1..=100 {
+        engine.hear(&pid("a", id), local_data(&pid("a", id), 2, atom!("bad")));
+    }
+    // Two for each peer that is known.
+    assert_eq!(engine.timers.running.len(), 2 * 16);
+    for _ in 0..3 {
+        engine.run(Input::NodeUp(node("a")));
+    }
+    assert_eq!(engine.timers.running.len(), 2 * 16 + 1);
+    engine.run(Input::NodeDown(node("a")));
+    assert_eq!(engine.timers.running.len(), 0);
 }
 
 #[test]

@@ -31,6 +31,17 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// Nothing is to happen any more. Whoever keeps the clock isn't told, and fires in vain.
+    pub(super) fn stop(&mut self, timer: Option<TimerId>) {
+        if let Some(timer) = timer {
+            self.running.remove(&timer);
+        }
+    }
+
+    pub(super) fn is_running(&self, timer: TimerId) -> bool {
+        self.running.contains_key(&timer)
+    }
+
     pub(super) fn start<P: DataPublisher>(
         &mut self,
         delay: Duration,

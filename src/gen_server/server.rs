@@ -2,13 +2,15 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 
 use super::{Shown, Sys, Verdict, is_call, read_call, reply_to};
 use crate::node::router::Router;
-use crate::node::{Node, Origin, Process, Quiet, Received, RegisterError, WeakNode};
+use crate::node::{
+    Credit, Envelope, Node, Origin, Process, Quiet, Received, RegisterError, WeakNode,
+};
 use crate::term::{Atom, Pid, Term};
 use crate::{atom, tuple};
 
@@ -179,6 +181,8 @@ impl Caller {
 pub struct Context {
     process: Process,
     node: WeakNode,
+    /// What the message being handled holds against its connection.
+    in_hand: Mutex<Option<Credit>>,
 }
 
 impl Context {
@@ -190,6 +194,20 @@ impl Context {
     /// The server's process, to send, monitor and link as.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    fn new(process: Process, node: &Node) -> Self {
+        Self { process, node: node.downgrade(), in_hand: Mutex::default() }
+    }
+
+    fn hold(&self, credit: Option<Credit>) {
+        *self.in_hand.lock().expect("no panic under this lock") = credit;
+    }
+
+    /// What the message being handled holds against its connection, for who keeps any of it for longer:
+    /// else it's given back when the callback returns.
+    pub(crate) fn take_credit(&self) -> Option<Credit> {
+        self.in_hand.lock().expect("no panic under this lock").take()
     }
 
     /// Who asked in another way than by a call, and gets `{Tag, Reply}`.
@@ -236,7 +254,7 @@ pub fn start_registered<S: GenServer>(
 
 fn run<S: GenServer>(node: &Node, process: Process, server: S) -> Pid {
     let pid = process.pid().clone();
-    let context = Context { process, node: node.downgrade() };
+    let context = Context::new(process, node);
     let header = format!("Status for server {pid}");
     tokio::spawn(Running { server, context, sys: Sys::default(), header }.run());
     pid
@@ -278,7 +296,7 @@ fn registered(node: &Node, name: &Atom) -> Result<Context, RegisterError> {
     let process = node.spawn();
     process.outlive_signals();
     node.register(name.clone(), process.pid())?;
-    Ok(Context { process, node: node.downgrade() })
+    Ok(Context::new(process, node))
 }
 
 struct Running<S> {
@@ -308,7 +326,8 @@ impl<S: GenServer> Running<S> {
     /// Gives the reason to end with.
     ///
     /// Before each call of a peer that takes replies slower than it asks for them, it waits for that
-    /// peer a little.
+    /// peer a little. Services don't: all nodes need them, a peer could have them wait again and again,
+    /// and their replies are small, or come from tasks of their own.
     async fn serve(&mut self) -> Option<Term> {
         let Self { server, context, sys, header } = self;
         if let Err(reason) = unless_ended(context, server.init(context)).await? {
@@ -320,6 +339,7 @@ impl<S: GenServer> Running<S> {
                 None => context.process.receive_sealed().await?,
             };
             if let Received::Message { term, origin: Origin::Connection(peer) } = &envelope.received
+                && !sys.is_fixed()
                 && is_call(term)
                 && peer.queue().is_crowded()
             {
@@ -327,8 +347,11 @@ impl<S: GenServer> Running<S> {
             }
             let shown = || Shown { header: header.clone(), state: server.state_term() };
             let next = match sys.judge(&context.process, envelope, shown) {
-                Verdict::Handle(received) => {
-                    unless_ended(context, handle(server, context, received)).await?
+                Verdict::Handle(Envelope { received, credit }) => {
+                    context.hold(credit);
+                    let next = unless_ended(context, handle(server, context, received)).await?;
+                    context.hold(None);
+                    next
                 }
                 Verdict::Done => Next::Continue,
                 Verdict::Terminate(reason) => Next::Stop(reason),

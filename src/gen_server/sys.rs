@@ -37,7 +37,7 @@ pub(crate) struct Sys {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Handle it.
-    Handle(Received),
+    Handle(Envelope),
     /// Nothing: it was answered, or waits.
     Done,
     /// End with this reason.
@@ -70,7 +70,7 @@ impl Sys {
                 self.waiting.push_back(envelope);
                 return Verdict::Done;
             }
-            return Verdict::Handle(envelope.received);
+            return Verdict::Handle(envelope);
         };
         if let Some([reason]) = call.request.tagged("terminate")
             && !self.fixed
@@ -95,6 +95,11 @@ impl Sys {
 
     pub(crate) fn has_next(&self) -> bool {
         !self.suspended && !self.waiting.is_empty()
+    }
+
+    /// Whether nobody may suspend or end the process.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.fixed
     }
 
     pub(crate) fn is_suspended(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Calls, servers and `sys` between two nodes of ours.
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::epmd::EpmdServer;
 use crate::list;
-use crate::node::{Cookie, NodeConfig, RegisterError};
+use crate::node::router::Recipient;
+use crate::node::{Cookie, NodeConfig, Origin, RegisterError};
 use crate::term::{Creation, NodeName, Reference};
 
 /// Far above what anything here takes; only a broken test waits so long.
@@ -389,4 +390,43 @@ fn a_reply_goes_where_the_form_of_the_tag_says() {
     assert_eq!(reply_destination(&pid, &alias), to_alias);
     assert_eq!(reply_destination(&pid, &nested), to_alias);
     assert_eq!(reply_destination(&pid, &list![atom!("alias"), &reference]), to_pid);
+}
+
+/// It takes a little of what waits for it all the time.
+#[tokio::test]
+async fn a_server_waits_for_a_slow_caller_and_a_service_does_not() {
+    let Pair { a, b, _epmd } = pair().await;
+    let server = start_registered(&b, atom!("server"), Obedient::default()).unwrap();
+    let router = b.router();
+    let known = router.table().up(a.name()).unwrap();
+    let slow = NodeName::new("slow@127.0.0.1").unwrap();
+    let caller = Pid { node: slow.clone(), ..server.clone() };
+    let slow = router.new_connection(slow, known.creation(), known.flags());
+    let half = Term::binary_of(vec![7; router.limits().soft_mark / 2 + 1]);
+    for _ in 0..2 {
+        router.publish(&server, [&Recipient::new(slow.clone(), &caller)], &half);
+    }
+    assert!(slow.queue().is_crowded());
+    let taking = tokio::spawn({
+        let slow = slow.clone();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                slow.queue().written(1);
+            }
+        }
+    });
+    // Whether who asks behind three calls of the slow one waits a second for each of them.
+    for (name, waits) in [(atom!("net_kernel"), false), (atom!("server"), true)] {
+        for _ in 0..3 {
+            let from = tuple![&caller, atom!("tag")];
+            let call = tuple![atom!("$gen_call"), from, 1];
+            assert!(router.pass_on(&name, call, Origin::Connection(slow.clone()), None));
+        }
+        let asked = Instant::now();
+        call(&a, (name.clone(), b.name().clone()), 1).await.unwrap();
+        let waited = asked.elapsed();
+        assert_eq!(waited >= Duration::from_secs(2), waits, "{name}: {waited:?}");
+    }
+    taking.abort();
 }

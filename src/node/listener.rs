@@ -196,7 +196,8 @@ async fn accept(identity: Arc<Identity>, listener: TcpListener, cancel: Cancella
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                log::warn!("accepting failed: {error}");
+                let us = identity.router.name().as_str();
+                quiet.warn(us, "accepting", &format!("accepting failed: {error}"));
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }

@@ -42,11 +42,11 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::wire::signal::too_large;
 pub use config::{Limits, NodeConfig, Visibility};
-pub(crate) use connection::bad_frame;
 pub(crate) use connection::handshake;
 pub use connection::handshake::{HandshakeError, Step as HandshakeStep};
 pub(crate) use connection::setup::missing_flags;
 pub use connection::{Connection, Direction, DownReason, Transfer};
+pub(crate) use connection::{Credit, bad_frame};
 pub use cookie::{Cookie, CookieError};
 pub(crate) use process::{Batch, Envelope, Mail, Mailbox};
 pub use process::{Monitored, Origin, Process, Received};

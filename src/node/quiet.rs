@@ -25,13 +25,17 @@ impl Quiet {
     /// Logs a warning, unless the same source has caused one of the same kind less than a minute
     /// ago. What a stranger may choose belongs into the text, not into the kind.
     pub(crate) fn warn(&self, source: &str, kind: &str, text: &str) {
-        if let Some(suppressed) = self.count(source, kind, Instant::now()) {
-            let more = match suppressed {
-                0 => String::new(),
-                n => format!(" ({n} more of this kind since the last line)"),
-            };
+        if let Some(more) = self.allows(source, kind) {
             log::warn!("{source}: {text}{more}");
         }
+    }
+
+    /// Whether a line may be logged, as by [`warn`](Self::warn); with what is to stand at its end.
+    pub(crate) fn allows(&self, source: &str, kind: &str) -> Option<String> {
+        self.count(source, kind, Instant::now()).map(|suppressed| match suppressed {
+            0 => String::new(),
+            n => format!(" ({n} more of this kind since the last line)"),
+        })
     }
 
     /// How many lines were suppressed before this one; `None` to suppress it as well.

@@ -141,6 +141,11 @@ impl Router {
         &self.sought
     }
 
+    /// For lines of the log that a peer can cause.
+    pub(crate) fn quiet(&self) -> &Quiet {
+        &self.quiet
+    }
+
     /// Connections that have closed.
     pub(crate) fn closings(&self) -> &Closings {
         &self.closings
@@ -253,6 +258,21 @@ impl Router {
             self.demonitor(alias);
         }
         Some(owner)
+    }
+
+    /// Delivers to a name what has come to another process of ours. `false` if nobody has the name.
+    pub(crate) fn pass_on(
+        &self,
+        name: &Atom,
+        message: Term,
+        origin: Origin,
+        credit: Option<Credit>,
+    ) -> bool {
+        let pid = self.registry.whereis(name);
+        pid.is_some_and(|pid| {
+            self.deliver(&pid, message, origin, credit);
+            true
+        })
     }
 
     fn deliver(&self, pid: &Pid, message: Term, origin: Origin, credit: Option<Credit>) {

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::exception::Exception;
 use crate::gen_server::text_of;
-use crate::node::{Node, Order, Process, Spawner};
+use crate::node::{Node, Order, Process, Quiet, Spawner};
 use crate::term::{Atom, List, Term};
 use crate::{atom, tuple};
 
@@ -27,6 +27,7 @@ pub struct Rpc(Arc<Allowed>);
 pub(super) struct Allowed {
     functions: RwLock<FxHashMap<Name, Function>>,
     places: Arc<Semaphore>,
+    quiet: Arc<Quiet>,
 }
 
 type Name = (Atom, Atom, usize);
@@ -99,13 +100,18 @@ impl Allowed {
         let name = (module.clone(), function.clone(), args.len());
         let found = self.functions.read().expect("no panic under this lock").get(&name).cloned();
         let (module, function, arity) = name;
+        let quiet = self.quiet.clone();
         async move {
             let Some(run) = found else { return Err(Exception::undef(&module, &function, &args)) };
             // The call itself may panic as well as the future it gives.
             let result = AssertUnwindSafe(async { run(args).await }).catch_unwind().await;
             let result = result.unwrap_or_else(|panic| {
                 let text = text_of(&*panic);
-                log::error!("{module}:{function}/{arity} panicked: {text}");
+                // Whoever may call it may call it again and again.
+                let name = format!("{module}:{function}/{arity}");
+                if let Some(more) = quiet.allows(&name, "panicked") {
+                    log::error!("{name} panicked: {text}{more}");
+                }
                 Err(Exception::error(tuple![atom!("panic"), Term::binary_of(text)]))
             });
             result.map_err(|exception| exception.in_function(&module, &function, arity as u32))
@@ -183,7 +189,7 @@ impl Work {
 impl Default for Allowed {
     fn default() -> Self {
         let places = Arc::new(Semaphore::new(MOST_RUNNING));
-        Self { functions: RwLock::default(), places }
+        Self { functions: RwLock::default(), places, quiet: Arc::default() }
     }
 }
 

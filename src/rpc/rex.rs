@@ -7,7 +7,7 @@ use super::allowed::Rpc;
 use super::exception::{Class, Exception};
 use crate::gen_server::{self, Caller, Context, GenServer, Next, Reply};
 use crate::node::{Node, Received};
-use crate::term::{Atom, Destination, List, Term};
+use crate::term::{Atom, List, Term};
 use crate::{atom, tuple};
 
 struct Rex(Rpc);
@@ -19,7 +19,7 @@ pub(super) fn start(node: &Node) {
 
 impl GenServer for Rex {
     /// `{call, M, F, Args, GroupLeader}`; `block_call` doesn't block here, since nobody gains.
-    async fn handle_call(&mut self, request: Term, caller: Caller, _: &Context) -> Reply {
+    async fn handle_call(&mut self, request: Term, caller: Caller, context: &Context) -> Reply {
         let work = read(&request, "call").or_else(|| read(&request, "block_call"));
         let Some((module, function, args)) = work else {
             return Reply::Now(tuple![atom!("error"), tuple![atom!("unknown_call"), request]]);
@@ -28,8 +28,9 @@ impl GenServer for Rex {
             return Reply::Now(badrpc(Exception::error(atom!("system_limit"))));
         };
         let rpc = self.0.clone();
+        let hold = (place, context.take_credit());
         tokio::spawn(async move {
-            let _place = place;
+            let _hold = hold;
             let result = rpc.call(&module, &function, args).await;
             caller.reply_soon(result.unwrap_or_else(badrpc)).await;
         });
@@ -37,13 +38,14 @@ impl GenServer for Rex {
     }
 
     /// `{cast, M, F, Args, GroupLeader}`.
-    async fn handle_cast(&mut self, request: Term, _: &Context) -> Next {
+    async fn handle_cast(&mut self, request: Term, context: &Context) -> Next {
         if let Some((module, function, args)) = read(&request, "cast")
             && let Some(place) = self.0.admit()
         {
             let rpc = self.0.clone();
+            let hold = (place, context.take_credit());
             tokio::spawn(async move {
-                let _place = place;
+                let _hold = hold;
                 let _ = rpc.call(&module, &function, args).await;
             });
         }
@@ -59,7 +61,7 @@ impl GenServer for Rex {
     /// - `{From, {send, Name, Message}}`: `{From, Message}` is passed on, and only that nobody has
     ///   the name is answered.
     async fn handle_info(&mut self, info: Received, context: &Context) -> Next {
-        let Received::Message { term, .. } = &info else { return Next::Continue };
+        let Received::Message { term, origin } = &info else { return Next::Continue };
         let Ok([Term::Pid(from), what]) = term.tuple::<2>() else { return Next::Continue };
         if read(what, "call").is_some() {
             let caller = context.caller(from.clone(), atom!("rex"));
@@ -70,13 +72,10 @@ impl GenServer for Rex {
             return Next::Continue;
         }
         let here = &context.pid().node;
+        // As if it had come to that process itself, with what it holds against its connection.
         let pass_on = |name: &Atom, message: Term| {
-            let known = context.node().is_some_and(|node| node.whereis(name).is_some());
-            if known {
-                let to = Destination::Name(name.clone(), here.clone());
-                context.process().send(to, message);
-            }
-            known
+            let router = context.process().router();
+            router.pass_on(name, message, origin.clone(), context.take_credit())
         };
         let answer = if let Some([Term::Atom(name), message]) = what.tagged("sbcast") {
             if pass_on(name, message.clone()) { here.into() } else { nonexisting(name) }

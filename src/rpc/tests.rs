@@ -4,7 +4,7 @@ use futures::FutureExt;
 
 use super::*;
 use crate::epmd::EpmdServer;
-use crate::node::{Cookie, NodeConfig};
+use crate::node::{Cookie, DownReason, Limits, NodeConfig, NodeEvent};
 use crate::{gen_server, list, tuple};
 
 struct Pair {
@@ -141,6 +141,58 @@ async fn rex_calls_what_is_allowed() {
     assert_eq!(bad, tuple![atom!("badrpc"), tuple![atom!("EXIT"), atom!("no")]]);
     let nodes = tuple![atom!("call"), atom!("erlang"), atom!("nodes"), Term::NIL, atom!("user")];
     assert_eq!(gen_server::call(&a, rex(), nodes).await.unwrap(), list![a.name()]);
+}
+
+/// Whether it's passed on to somebody who doesn't receive, or kept by a function that doesn't return.
+#[tokio::test]
+async fn what_rex_keeps_or_passes_on_counts_as_unhandled() {
+    let epmd = EpmdServer::bind_loopback(0).await.unwrap();
+    let limits = Limits { unhandled: 100_000, ..Limits::default() };
+    let config = |name| {
+        let config = NodeConfig::new(name).unwrap().cookie(Cookie::new("c").unwrap());
+        config.epmd_port(epmd.port()).mesh(false).limits(limits.clone())
+    };
+    let a = crate::start(config("a@127.0.0.1")).await.unwrap();
+    let b = crate::start(config("b@127.0.0.1")).await.unwrap();
+    b.rpc().allow(atom!("m"), atom!("hang"), 1, |_| std::future::pending());
+    b.rpc().allow(atom!("m"), atom!("return"), 1, async |_| Ok(Term::NIL));
+    let deaf = b.spawn();
+    b.register(atom!("deaf"), deaf.pid()).unwrap();
+    let (mut events, asker) = (b.events(), a.spawn());
+    let bytes = Term::binary_of(vec![7; 10_000]);
+    let call = |tag, function| tuple![tag, atom!("m"), function, list![&bytes], atom!("user")];
+    let rex = || Destination::Name(atom!("rex"), b.name().clone());
+    for (message, is_kept) in [
+        (tuple![asker.pid(), tuple![atom!("sbcast"), atom!("deaf"), &bytes]], true),
+        (tuple![asker.pid(), call(atom!("call"), atom!("hang"))], true),
+        (tuple![atom!("$gen_cast"), call(atom!("cast"), atom!("hang"))], true),
+        (tuple![asker.pid(), call(atom!("call"), atom!("return"))], false),
+        (tuple![asker.pid(), tuple![atom!("sbcast"), atom!("nobody"), &bytes]], false),
+    ] {
+        a.connect(b.name()).await.unwrap();
+        let mut handled = 0;
+        while handled < 20 {
+            asker.send(rex(), message.clone());
+            // Answered once the message before it is handled.
+            let unknown = gen_server::call(&a, rex(), atom!("unknown"));
+            if unknown.await.is_err() {
+                break;
+            }
+            handled += 1;
+        }
+        assert_eq!(handled, if is_kept { 9 } else { 20 }, "{message}");
+        if is_kept {
+            let down = async {
+                loop {
+                    if let Some(NodeEvent::Down { reason, .. }) = events.next().await {
+                        return reason;
+                    }
+                }
+            };
+            let reason = tokio::time::timeout(CALL_TIMEOUT, down).await.unwrap();
+            assert_eq!(reason, DownReason::Overrun);
+        }
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ use crate::{atom, map};
 /// Messages handled between two looks at the clock and at the commands.
 const TURN: usize = 256;
 
+/// So many timers are kept whether they still run or not.
+const TIMERS: usize = 1024;
+
 /// Who updates from outside of the task waits under this name; the others count up from 1.
 const NOW: CallerId = CallerId(0);
 
@@ -233,6 +236,12 @@ impl<P: DataPublisher> Running<P> {
         self.engine.shared_view()
     }
 
+    /// How many timers are kept, those that the engine has stopped among them.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// From now on it works, with what the one before has left.
     pub(super) fn begin(&mut self, left: Option<&P::LocalData>) {
         if let Some(left) = left {
@@ -415,7 +424,7 @@ impl<P: DataPublisher> Running<P> {
     fn judge(&mut self, envelope: Envelope) {
         let Self { sys, process, engine, .. } = self;
         match sys.judge(process, envelope, || shown(engine)) {
-            Verdict::Handle(received) => self.take_in(received),
+            Verdict::Handle(envelope) => self.take_in(envelope.received),
             Verdict::Terminate(reason) => self.ending = Some(End::Terminated(reason)),
             Verdict::Done => {}
         }
@@ -455,6 +464,10 @@ impl<P: DataPublisher> Running<P> {
                         let origin = Origin::Connection(connection.clone());
                         let received = Received::Message { term, origin };
                         self.open(Envelope { received, credit: held });
+                    }
+                    // Perhaps it was a `resume`: what has waited comes before what follows here.
+                    while let Some(envelope) = self.sys.next() {
+                        self.open(envelope);
                     }
                 }
                 Err(error)
@@ -668,6 +681,7 @@ impl<P: DataPublisher> Running<P> {
                 }
             }
             Action::After { delay, timer } => {
+                self.forget_timers();
                 self.timers.push(Reverse((Instant::now() + delay, timer)));
             }
             // Handled by the caller.
@@ -692,6 +706,18 @@ impl<P: DataPublisher> Running<P> {
                 self.tell_peer_event(&PeerEvent::Down { pid: peer, reason });
             }
         }
+    }
+
+    /// Makes room among the timers: the engine doesn't say which of them it has stopped, and a peer
+    /// could have it start any number.
+    fn forget_timers(&mut self) {
+        let Self { timers, engine, .. } = self;
+        if timers.len() < TIMERS.max(timers.capacity()) {
+            return;
+        }
+        timers.retain(|Reverse((_, timer))| engine.is_running(*timer));
+        // So that the next time isn't soon, if most of them run.
+        timers.reserve(timers.len().max(TIMERS));
     }
 
     fn send(&self, to: Destination, message: Term) {
@@ -739,7 +765,10 @@ impl<P: DataPublisher> Running<P> {
         self.subscriptions.remove(&entry.id);
         self.handle(Input::Unsubscribe { subscriber });
         let all = entry.sender.max_capacity();
-        log::warn!("{}: a subscriber is {all} events behind", self.process.pid());
+        let (scope, quiet) = (self.engine.scope(), self.process.router().quiet());
+        if let Some(more) = quiet.allows(scope.as_str(), "a subscriber is behind") {
+            log::warn!("{scope}: a subscriber is {all} events behind{more}");
+        }
         self.lagging.insert(entry.id, (entry.key, entry.sender.clone()));
         let commands = self.commands.clone();
         self.runtime.spawn(async move {

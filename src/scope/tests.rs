@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
-use crate::atom;
 use crate::engine::{Effects, Wire};
 use crate::epmd::EpmdServer;
 use crate::node::{Cookie, DownReason, Limits, NodeConfig, NodeEvent, Received};
 use crate::term::{BadTerm, NodeName, Reference};
+use crate::{atom, tuple};
 
 /// Far above what anything here takes; only a broken test waits so long.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -253,6 +253,112 @@ async fn an_update_larger_than_a_message_ends_the_connection_and_is_no_gap() {
     a.connect(b.name()).await.unwrap();
     timeout(LIMIT, there.ready()).await.unwrap().unwrap();
     assert_eq!(there.view(|view| view[a.name()]), Ok(7));
+}
+
+/// All in one read: it's of one process.
+#[tokio::test]
+async fn what_waits_while_a_scope_is_suspended_comes_before_what_follows() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let load = start(&b);
+    let peer = a.spawn();
+    a.connect(b.name()).await.unwrap();
+    let to = (atom!("load"), b.name().clone());
+    let data = tuple![atom!("local_data"), peer.pid(), 0, 1];
+    let update = |number: i64| tuple![atom!("update"), peer.pid(), number];
+    let system = |request| tuple![atom!("system"), tuple![peer.pid(), atom!("tag")], request];
+    for message in [
+        tuple![atom!("$gen_cast"), data],
+        system(atom!("suspend")),
+        update(5),
+        system(atom!("resume")),
+        update(6),
+    ] {
+        assert!(peer.send(to.clone(), message));
+    }
+    let has_come = async {
+        while load.stats().await.unwrap().exchanged.updates_in < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, has_come).await.unwrap();
+    assert_eq!(load.view(|view| view[a.name()]), Ok(6));
+}
+
+/// Readers and subscribers would hear of a state that belongs to the past, and callers be heard whose
+/// call is lost.
+#[tokio::test]
+async fn what_a_connection_brought_is_lost_with_it() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let load = start(&b);
+    let (_, mut changes) = load.subscribe(()).await.unwrap();
+    let (peer, mut other) = (a.spawn(), b.spawn());
+    let system = |request| tuple![atom!("system"), tuple![other.pid(), atom!("tag")], request];
+    let (suspend, resume) = (system(atom!("suspend")), system(atom!("resume")));
+    assert!(other.send(load.pid(), suspend));
+    timeout(LIMIT, other.receive()).await.unwrap();
+    a.connect(b.name()).await.unwrap();
+    let data = tuple![atom!("local_data"), peer.pid(), 0, 1];
+    assert!(peer.send(load.pid(), tuple![atom!("$gen_cast"), data]));
+    // Behind it: so that has come.
+    assert!(peer.send(other.pid(), atom!("behind")));
+    timeout(LIMIT, other.receive()).await.unwrap();
+
+    b.disconnect(a.name());
+    assert!(other.send(load.pid(), resume));
+    timeout(LIMIT, load.ready()).await.unwrap().unwrap();
+    load.update(5).await.unwrap();
+
+    let first = timeout(LIMIT, changes.next()).await.unwrap();
+    assert_eq!(first, Some(Notice::Event((b.name().clone(), 5))));
+}
+
+#[tokio::test]
+async fn timers_for_peers_that_are_gone_do_not_pile_up() {
+    const CLAIMED: u32 = 20_000;
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let load = start(&b);
+    let liar = a.spawn();
+    a.connect(b.name()).await.unwrap();
+    for id in 1..=CLAIMED {
+        let peer = Pid { id, ..liar.pid().clone() };
+        let data = tuple![atom!("local_data"), peer, 0, atom!("unreadable")];
+        a.send((atom!("load"), b.name().clone()), tuple![atom!("$gen_cast"), data]).await.unwrap();
+    }
+    let has_come = async {
+        while load.stats().await.unwrap().refused.unreadable < CLAIMED.into() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, has_come).await.unwrap();
+    let timers = load.0.running.lock().as_ref().map(Running::timers);
+    assert!(timers.is_some_and(|timers| timers <= 4096), "{timers:?}");
+}
+
+/// The peers are the same ones as before, and so are their pids.
+#[tokio::test]
+async fn updates_go_over_the_connection_that_is_there() {
+    let epmd = epmd_port().await;
+    let (a, b) = (node("a@127.0.0.1", epmd).await, node("b@127.0.0.1", epmd).await);
+    let (here, there) = (start(&a), start(&b));
+    for number in 1..=3 {
+        a.connect(b.name()).await.unwrap();
+        for scope in [&here, &there] {
+            timeout(LIMIT, scope.ready()).await.unwrap().unwrap();
+        }
+        let (_, mut changes) = there.subscribe(()).await.unwrap();
+        here.update(number).await.unwrap();
+        let change = timeout(LIMIT, changes.next()).await.unwrap();
+        assert_eq!(change, Some(Notice::Event((a.name().clone(), number))));
+        a.disconnect(b.name());
+        // Or the next is no other.
+        while b.nodes().contains(a.name()) {
+            tokio::task::yield_now().await;
+        }
+        drop(changes);
+    }
 }
 
 #[tokio::test]

@@ -149,6 +149,8 @@ pub(crate) enum Met {
     Duplicate,
     Spoofed,
     Unreadable,
+    /// The same, in the place of an update.
+    UpdateUnreadable,
     Nonsense,
     StaleDown,
     /// A message of a connection that is gone: dropped by an engine, handled on the BEAM.
@@ -159,7 +161,7 @@ pub(crate) enum Met {
 }
 
 impl Met {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Crashed,
         Self::Suspended,
         Self::Slow,
@@ -171,6 +173,7 @@ impl Met {
         Self::Duplicate,
         Self::Spoofed,
         Self::Unreadable,
+        Self::UpdateUnreadable,
         Self::Nonsense,
         Self::StaleDown,
         Self::LateMessage,

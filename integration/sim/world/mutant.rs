@@ -1,7 +1,7 @@
 //! Defects, planted between an engine and the world to see that the checks find them.
 
 use data_publisher::engine::{Action, DataPublisher, Engine, Input, Version, Wire};
-use data_publisher::term::{Destination, Pid, Term};
+use data_publisher::term::{Destination, NodeName, Pid, Term};
 use data_publisher::{atom, list, tuple};
 
 use super::steps::Cause;
@@ -61,6 +61,8 @@ pub(crate) enum Mutant {
     // --- what can't be read ---
     /// Of an update, what comes before it is applied.
     HalfApplied,
+    /// It's left out, and the peer's data taken for what it was.
+    UnreadablePassedOver,
     NeverAskedAgain,
     /// Timers fire after a second.
     AskedAtOnce,
@@ -152,6 +154,9 @@ impl<S: Subject> World<S> {
                     }
                 });
             }
+            (Mutant::UnreadablePassedOver, Input::Message { from, message }) => {
+                self.pass_over_unreadable(i, from, message);
+            }
             (Mutant::HalfApplied, Input::Message { from, message }) => {
                 let half = message.tagged("update").and_then(|rest| match rest {
                     [peer, Term::List(changes)] if changes.len() > 1 => {
@@ -167,6 +172,26 @@ impl<S: Subject> World<S> {
                 self.feed(i, Input::Message { from, message });
             }
             (_, input) => self.feed(i, input),
+        }
+    }
+
+    /// The peer's data is what it was before the message, if that can't be read.
+    fn pass_over_unreadable(&mut self, i: usize, from: NodeName, message: Term) {
+        let unreadable = |world: &Self| match &world.nodes[i].scope {
+            Some(Scope::Rust(rust)) => rust.engine.counters().unreadable,
+            _ => 0,
+        };
+        let Some(Scope::Rust(rust)) = &self.nodes[i].scope else { return };
+        let engine = &rust.engine;
+        let data = message.tagged("update").and_then(|rest| {
+            let peer = rest.first()?.pid().ok()?;
+            let version = engine.publisher().version();
+            Some(local_data::<S>(engine, peer, &version, engine.peer_data(peer)?))
+        });
+        let before = unreadable(self);
+        self.feed(i, Input::Message { from: from.clone(), message });
+        if let Some(data) = data.filter(|_| unreadable(self) > before) {
+            self.feed(i, Input::Message { from, message: data });
         }
     }
 

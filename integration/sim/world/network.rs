@@ -382,11 +382,31 @@ impl<S: Subject> World<S> {
                 let is_known = self.knows_version(i, &peer);
                 let garbage =
                     self.subject.garbage(role, edition, &peer, is_known, &mut self.random);
-                (Met::Unreadable, Signal::Garbage(me, garbage))
+                let garbage = Signal::Garbage(me, garbage);
+                // Now and then an update is lost by it: who goes on without has a gap.
+                if self.random.chance(50)
+                    && let Some(update) = self.last_update(connection, i)
+                {
+                    *update = garbage;
+                    return self.met(Met::UpdateUnreadable);
+                }
+                (Met::Unreadable, garbage)
             }
         };
         self.send(j, i, connection, lie);
         self.met(met);
+    }
+
+    /// The last update on its way to the node, if one is.
+    fn last_update(&mut self, connection: u64, to: usize) -> Option<&mut Signal> {
+        let Connection { ends, queues, .. } = self.connections.get_mut(&connection)?;
+        let queue = &mut queues[usize::from(ends[1] == to)];
+        let is_update = |message: &Term| {
+            ["update", "join", "leave"].iter().any(|word| message.tagged(word).is_some())
+        };
+        queue
+            .iter_mut()
+            .rfind(|signal| matches!(signal, Signal::ToPid(_, message) if is_update(message)))
     }
 
     fn knows_version(&self, i: usize, peer: &Pid) -> bool {

@@ -82,9 +82,12 @@ impl Router {
         }
         self.table.remove(connection);
         self.closings.count(reason);
-        let level = if reason.is_fault() { log::Level::Warn } else { log::Level::Info };
         let peer = connection.peer();
-        log::log!(level, node:% = peer, reason:%; "{peer}: down, {reason}");
+        if !reason.is_fault() {
+            log::info!(node:% = peer, reason:%; "{peer}: down, {reason}");
+        } else if let Some(more) = self.quiet.allows(peer.as_str(), reason.name()) {
+            log::warn!(node:% = peer, reason:%; "{peer}: down, {reason}{more}");
+        }
         let noconnection = Term::from(atom!("noconnection"));
         for (reference, held) in self.monitors.connection_closed(connection.id()) {
             self.deliver_down(reference, held, noconnection.clone(), None);

@@ -85,6 +85,30 @@ async fn nobody_breaks_a_link_in_another_nodes_name() {
 }
 
 #[tokio::test]
+async fn nobody_ends_a_monitor_in_another_nodes_name() {
+    let Pair { a, b, _epmd: epmd } = pair().await;
+    let c = node("c@127.0.0.1", &epmd).await;
+    a.connect(c.name()).await.unwrap();
+    let (mut ours, mut theirs) = (a.spawn(), b.spawn());
+    let reference = ours.monitor(theirs.pid());
+    // The monitor is there when a message sent after it has come.
+    ours.send(theirs.pid(), atom!("monitored"));
+    timeout(LIMIT, theirs.receive()).await.unwrap().unwrap();
+    let foreign = a.router().table().up(c.name()).unwrap();
+    let (from, to) = (PidOrName::Pid(theirs.pid().clone()), ours.pid().clone());
+    let down = Signal::MonitorExit { from, to, reference, reason: atom!("spoof").into() };
+    a.router().receive(&foreign, down, 0).unwrap();
+
+    theirs.exit(atom!("true"));
+
+    let received = timeout(LIMIT, ours.receive()).await.unwrap();
+    assert!(
+        matches!(&received, Some(Received::Down { reason, .. }) if reason.is_atom("true")),
+        "{received:?}"
+    );
+}
+
+#[tokio::test]
 async fn unhandled_messages_have_a_bound_and_large_ones_another() {
     let Pair { a, b, _epmd } = pair().await;
     let connection = a.router().table().up(b.name()).unwrap();
