@@ -115,6 +115,14 @@ async fn keys_and_values_are_compared_too() -> Result<()> {
     node.finish().await
 }
 
+/// Nothing listens at the port: who had dialled would have said so.
+#[tokio::test]
+async fn what_it_cannot_compare_is_refused_before_it_dials() -> Result<()> {
+    let arguments = ["a@127.0.0.1", "--module", "raw", "--scope", "s"];
+    doctor(free_port()?, &arguments).await?.assert_failed(&["invalid value 'raw'", "pg, kv"]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_scope_of_pg_is_not_greeted_as_one_of_kv() -> Result<()> {
     for otp in [Otp::R25, Otp::R27] {

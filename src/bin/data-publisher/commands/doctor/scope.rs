@@ -14,7 +14,7 @@ use data_publisher::{Node, atom, list, rpc};
 use futures::stream::{self, StreamExt};
 
 use super::report::{Report, Trouble};
-use crate::args::{Doctor, Module};
+use crate::args::{Comparable, Doctor};
 
 /// How long views may differ before somebody disagrees.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
     report.step("nodes", began, Ok(((), seen)))?;
 
     let began = Instant::now();
-    if args.module == Module::Kv {
+    if args.module == Comparable::Kv {
         // A `pg` before OTP 29 dies of the words in which any other publisher greets.
         for other in others.iter().chain([peer]) {
             if is_pg(node, other, &name).await {
@@ -64,9 +64,8 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
         }
     }
     let ours = match args.module {
-        Module::Kv => Ours::Kv(Kv::start(node, name.clone())?),
-        Module::Pg => Ours::Pg(Pg::start(node, name.clone())?),
-        Module::Raw => anyhow::bail!("doctor knows what is in scopes of pg and kv, not of others"),
+        Comparable::Kv => Ours::Kv(Kv::start(node, name.clone())?),
+        Comparable::Pg => Ours::Pg(Pg::start(node, name.clone())?),
     };
     let dialects = dialects(node, &ours, &name, others.iter().chain([peer])).await;
     let found = match dialects.iter().find(|(node, _)| node == peer) {
@@ -88,7 +87,7 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
             let compared = compare(node, &ours, &name, &member).await;
             match compared {
                 Compared::Same(count) => {
-                    let what = if args.module == Module::Kv { "keys" } else { "groups" };
+                    let what = if args.module == Comparable::Kv { "keys" } else { "groups" };
                     let seen = format!("{member} sees what we see: {count} {what}");
                     report.step("view", began, Ok(((), seen)))?;
                 }
@@ -166,10 +165,12 @@ async fn dialects(
     }
 }
 
-fn dialect(module: Module, scope: &Atom, version: &Term) -> String {
+fn dialect(module: Comparable, scope: &Atom, version: &Term) -> String {
     match (module, version) {
-        (Module::Pg, Term::Integer(0)) => format!("{scope} speaks pg of OTP 23 to 28"),
-        (Module::Pg, _) => format!("{scope} speaks data_publisher of OTP 29, pg version {version}"),
+        (Comparable::Pg, Term::Integer(0)) => format!("{scope} speaks pg of OTP 23 to 28"),
+        (Comparable::Pg, _) => {
+            format!("{scope} speaks data_publisher of OTP 29, pg version {version}")
+        }
         _ => format!("{scope} speaks data_publisher, version {version}"),
     }
 }
