@@ -78,8 +78,8 @@ async fn finds_nothing(otp: Otp, dialect: &str) -> Result<()> {
         "its tick time is 60 s",
         "connected to b@127.0.0.1",
         dialect,
-        "a@127.0.0.1 sees what we see: 1 groups",
-        "b@127.0.0.1 sees what we see: 1 groups",
+        "a@127.0.0.1 sees what we see: 1 group",
+        "b@127.0.0.1 sees what we see: 1 group",
     ]);
     for node in &nodes {
         wait_eval(node, "length(nodes(connected))", "1", SOON).await?;
@@ -111,7 +111,7 @@ async fn keys_and_values_are_compared_too() -> Result<()> {
     node.peek("{ok, _} = dp_kv:start(settings), dp_kv:put(settings, k, 1)").await?;
     let ended =
         doctor(epmd.port(), &["a@127.0.0.1", "--module", "kv", "--scope", "settings"]).await?;
-    ended.assert_well(&["a@127.0.0.1 sees what we see: 1 keys"]);
+    ended.assert_well(&["a@127.0.0.1 sees what we see: 1 key"]);
     node.finish().await
 }
 

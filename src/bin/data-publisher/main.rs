@@ -11,6 +11,7 @@ mod output;
 mod progress;
 #[cfg(feature = "tls")]
 mod tls;
+mod words;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use futures::stream::{self, StreamExt};
 
 use super::report::{Report, Trouble};
 use crate::args::{Comparable, Doctor};
+use crate::words;
 
 /// How long views may differ before somebody disagrees.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -87,8 +88,8 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
             let compared = compare(node, &ours, &name, &member).await;
             match compared {
                 Compared::Same(count) => {
-                    let what = if args.module == Comparable::Kv { "keys" } else { "groups" };
-                    let seen = format!("{member} sees what we see: {count} {what}");
+                    let what = ours.entries();
+                    let seen = format!("{member} sees what we see: {}", words::count(count, what));
                     report.step("view", began, Ok(((), seen)))?;
                 }
                 Compared::Different(difference) => {
@@ -176,6 +177,13 @@ fn dialect(module: Comparable, scope: &Atom, version: &Term) -> String {
 }
 
 impl Ours {
+    fn entries(&self) -> words::Counted {
+        match self {
+            Self::Pg(_) => words::GROUPS,
+            Self::Kv(_) => words::KEYS,
+        }
+    }
+
     async fn ready(&self) {
         // Whoever hasn't answered by then is said not to.
         let _ = match self {
