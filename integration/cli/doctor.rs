@@ -275,6 +275,40 @@ async fn a_flag_that_is_missing() -> Result<()> {
     Ok(())
 }
 
+/// An option file of ours with nothing wrong in it.
+fn good_options(certificates: &Certificates) -> Result<String> {
+    let mut options = certificates.here("options");
+    options.set_extension("conf");
+    let path = |name: &str| certificates.here(name).display().to_string();
+    std::fs::write(&options, Security::good().optfile(path))?;
+    Ok(options.display().to_string())
+}
+
+/// As a BEAM without TLS does in the end; who only knocks is gone before.
+#[tokio::test]
+async fn an_end_of_the_tls_handshake_without_a_word() -> Result<()> {
+    let epmd = Epmd::start().await?;
+    let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let known = EpmdClient::new(epmd.port());
+    let port = plain.local_addr()?.port();
+    let _registration = known.register("plain", port, NodeKind::Visible).await?;
+    let serving = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = plain.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+        }
+    });
+    let certificates = Certificates::new(Otp::R29).await?;
+    let options = good_options(&certificates)?;
+    let arguments = ["plain@127.0.0.1", "--tls-optfile", &options];
+    let ended = doctor(epmd.port(), &arguments).await?;
+    ended.assert_found(
+        "tls",
+        &["closed the connection", "-proto_dist inet_tls", "--tls options out"],
+    );
+    serving.abort();
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_certificate_that_has_expired_and_none() -> Result<()> {
     let otp = Otp::R29;
@@ -284,11 +318,7 @@ async fn a_certificate_that_has_expired_and_none() -> Result<()> {
     let node =
         ErlNode::options(otp, "a", epmd.port()).tls(&certificates, &expired)?.start().await?;
     allow_ends(&node);
-    let mut options = certificates.here("options");
-    options.set_extension("conf");
-    let path = |name: &str| certificates.here(name).display().to_string();
-    std::fs::write(&options, Security::good().optfile(path))?;
-    let options = options.display().to_string();
+    let options = good_options(&certificates)?;
     let ended = doctor(epmd.port(), &["a@127.0.0.1", "--tls-optfile", &options]).await?;
     ended.assert_found("tls", &["expired 10 days ago", "in their time"]);
     let ended = doctor(epmd.port(), &["a@127.0.0.1"]).await?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use data_publisher::kv::Kv;
 use data_publisher::pg::Pg;
+use data_publisher::rpc::RpcError;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Node, atom, list, rpc};
 use futures::stream::{self, StreamExt};
@@ -315,7 +316,12 @@ async fn call(
 ) -> Result<Term, String> {
     let atom = |text: &str| text.parse::<Atom>().map_err(|error| error.to_string());
     let called = rpc::call(node, peer, atom(module)?, atom(function)?, args).await;
-    called.map_err(|error| format!("{module}:{function} there: {error}"))
+    called.map_err(|error| match error {
+        RpcError::Exception(raised) if raised.reason.is_atom("undef") => {
+            format!("there is no {module}:{function} that others may call; nodes in Rust have none")
+        }
+        error => format!("{module}:{function} there: {error}"),
+    })
 }
 
 #[cfg(test)]
