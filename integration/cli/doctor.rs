@@ -123,6 +123,18 @@ async fn what_it_cannot_compare_is_refused_before_it_dials() -> Result<()> {
     Ok(())
 }
 
+/// An Elixir application has no `pg`, and nothing is wrong with it.
+#[tokio::test]
+async fn a_scope_is_missed_only_if_it_was_asked_for() -> Result<()> {
+    let epmd = Epmd::start().await?;
+    let node = ErlNode::start(Otp::R27, "a", &epmd).await?;
+    let ended = doctor(epmd.port(), &["a@127.0.0.1"]).await?;
+    ended.assert_well(&["skipped  scope      pg isn't started on a@127.0.0.1; --scope"]);
+    let ended = doctor(epmd.port(), &["a@127.0.0.1", "--scope", "pg"]).await?;
+    ended.assert_found("scope", &["no scope pg answers on a@127.0.0.1", "whereis(pg)"]);
+    node.finish().await
+}
+
 #[tokio::test]
 async fn a_scope_of_pg_is_not_greeted_as_one_of_kv() -> Result<()> {
     for otp in [Otp::R25, Otp::R27] {

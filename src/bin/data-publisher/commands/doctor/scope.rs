@@ -70,6 +70,13 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
         Comparable::Pg => Ours::Pg(Pg::start(node, name.clone())?),
     };
     let dialects = dialects(node, &ours, &name, others.iter().chain([peer])).await;
+    if args.scope.is_none() && dialects.is_empty() {
+        // Nobody asked for it: an Elixir application has scopes of other names.
+        let seen = format!("{name} isn't started on {peer}; --scope looks at another one");
+        report.skipped("scope", &seen)?;
+        ours.stop().await;
+        return Ok(());
+    }
     let found = match dialects.iter().find(|(node, _)| node == peer) {
         Some((_, version)) => Ok(((), dialect(args.module, &name, version))),
         None => Err(Trouble::new(
