@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -64,9 +65,9 @@ async fn shells_take_their_completions() -> Result<()> {
                     ("r", "--name", "r"),
                 ] {
                     let script = format!(
-                        "source {file}; COMP_WORDS=(data-publisher join {before} '{typed}'); \
-                         COMP_CWORD=3; _data__publisher data-publisher '{typed}' {before}; \
-                         echo \"${{COMPREPLY[@]}}\""
+                        "compopt() {{ :; }}; source {file}; COMP_CWORD=3; \
+                         COMP_WORDS=(data-publisher join {before} '{typed}'); \
+                         _data__publisher data-publisher '{typed}' {before}; echo \"${{COMPREPLY[@]}}\""
                     );
                     let reply = passes("bash", &["-c", &script]).await?.context("a bash")?;
                     assert_eq!(reply.trim(), offered, "{before} {typed}");
@@ -110,7 +111,13 @@ async fn who_stops_reading_hears_nothing_of_it() -> Result<()> {
     let (reader, writer) = UnixStream::pair()?;
     reader.shutdown(Shutdown::Both)?;
     let program = env!("CARGO_BIN_EXE_data-publisher");
-    let output = Command::new(program).arg("man").stdout(OwnedFd::from(writer)).output().await?;
+    let child = Command::new(program)
+        .arg("man")
+        .stdout(OwnedFd::from(writer))
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.wait_with_output().await?;
     assert_eq!((output.status.code(), String::from_utf8(output.stderr)?), (Some(2), String::new()));
     Ok(())
 }

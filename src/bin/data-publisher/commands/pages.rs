@@ -63,8 +63,10 @@ fn offered(arg: Arg) -> Arg {
         "host" | "epmd_hosts" => ValueHint::Hostname,
         "dir" => ValueHint::DirPath,
         "erl" => ValueHint::ExecutablePath,
-        _ if arg.get_value_hint() == ValueHint::Unknown => ValueHint::Other,
-        _ => return arg,
+        // Values that are known, and paths, are offered as such anyway.
+        _ if !arg.get_possible_values().is_empty() => return arg,
+        _ if arg.get_value_hint() != ValueHint::Unknown => return arg,
+        _ => ValueHint::Other,
     };
     arg.value_hint(hint)
 }
