@@ -12,6 +12,7 @@
 //! let node = data_publisher::start(config).await?;
 //! node.connect("a@127.0.0.1").await?;
 //! let pg = Pg::start(&node, atom!("pg"))?;
+//! pg.ready().await?; // the members on all connected nodes are known now
 //!
 //! let worker = node.spawn(); // a pid and a mailbox; dropping it is its exit
 //! pg.join(atom!("workers"), worker.pid()).await?;

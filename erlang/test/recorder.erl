@@ -332,7 +332,10 @@ line({demonitor, Ref}, Names) ->
 
 words(Word, Terms, Names) ->
     {Named, NewNames} = lists:mapfoldl(fun named/2, Names, Terms),
-    {io_lib:format("~ts~ts~n", [Word, [io_lib:format(" ~0ktp", [Term]) || Term <- Named]]), NewNames}.
+    {io_lib:format("~ts~ts~n", [Word, [io_lib:format(in_order(), [Term]) || Term <- Named]]), NewNames}.
+
+%% With the keys of maps in order, which OTP 25 can't: it compiles this, too, and looks only at formats it sees.
+in_order() -> " ~0ktp".
 
 %% The term with an atom for each pid and reference.
 named(Pid, Names) when is_pid(Pid) ->

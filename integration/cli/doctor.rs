@@ -78,8 +78,8 @@ async fn finds_nothing(otp: Otp, dialect: &str) -> Result<()> {
         "its tick time is 60 s",
         "connected to b@127.0.0.1",
         dialect,
-        "a@127.0.0.1 sees what we see: 1 groups",
-        "b@127.0.0.1 sees what we see: 1 groups",
+        "a@127.0.0.1 sees what we see: 1 group",
+        "b@127.0.0.1 sees what we see: 1 group",
     ]);
     for node in &nodes {
         wait_eval(node, "length(nodes(connected))", "1", SOON).await?;
@@ -111,7 +111,27 @@ async fn keys_and_values_are_compared_too() -> Result<()> {
     node.peek("{ok, _} = dp_kv:start(settings), dp_kv:put(settings, k, 1)").await?;
     let ended =
         doctor(epmd.port(), &["a@127.0.0.1", "--module", "kv", "--scope", "settings"]).await?;
-    ended.assert_well(&["a@127.0.0.1 sees what we see: 1 keys"]);
+    ended.assert_well(&["a@127.0.0.1 sees what we see: 1 key"]);
+    node.finish().await
+}
+
+/// Nothing listens at the port: who had dialled would have said so.
+#[tokio::test]
+async fn what_it_cannot_compare_is_refused_before_it_dials() -> Result<()> {
+    let arguments = ["a@127.0.0.1", "--module", "raw", "--scope", "s"];
+    doctor(free_port()?, &arguments).await?.assert_failed(&["invalid value 'raw'", "pg, kv"]);
+    Ok(())
+}
+
+/// An Elixir application has no `pg`, and nothing is wrong with it.
+#[tokio::test]
+async fn a_scope_is_missed_only_if_it_was_asked_for() -> Result<()> {
+    let epmd = Epmd::start().await?;
+    let node = ErlNode::start(Otp::R27, "a", &epmd).await?;
+    let ended = doctor(epmd.port(), &["a@127.0.0.1"]).await?;
+    ended.assert_well(&["skipped  scope      pg isn't started on a@127.0.0.1; --scope"]);
+    let ended = doctor(epmd.port(), &["a@127.0.0.1", "--scope", "pg"]).await?;
+    ended.assert_found("scope", &["no scope pg answers on a@127.0.0.1", "whereis(pg)"]);
     node.finish().await
 }
 
@@ -267,6 +287,40 @@ async fn a_flag_that_is_missing() -> Result<()> {
     Ok(())
 }
 
+/// An option file of ours with nothing wrong in it.
+fn good_options(certificates: &Certificates) -> Result<String> {
+    let mut options = certificates.here("options");
+    options.set_extension("conf");
+    let path = |name: &str| certificates.here(name).display().to_string();
+    std::fs::write(&options, Security::good().optfile(path))?;
+    Ok(options.display().to_string())
+}
+
+/// As a BEAM without TLS does in the end; who only knocks is gone before.
+#[tokio::test]
+async fn an_end_of_the_tls_handshake_without_a_word() -> Result<()> {
+    let epmd = Epmd::start().await?;
+    let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let known = EpmdClient::new(epmd.port());
+    let port = plain.local_addr()?.port();
+    let _registration = known.register("plain", port, NodeKind::Visible).await?;
+    let serving = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = plain.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+        }
+    });
+    let certificates = Certificates::new(Otp::R29).await?;
+    let options = good_options(&certificates)?;
+    let arguments = ["plain@127.0.0.1", "--tls-optfile", &options];
+    let ended = doctor(epmd.port(), &arguments).await?;
+    ended.assert_found(
+        "tls",
+        &["closed the connection", "-proto_dist inet_tls", "--tls options out"],
+    );
+    serving.abort();
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_certificate_that_has_expired_and_none() -> Result<()> {
     let otp = Otp::R29;
@@ -276,11 +330,7 @@ async fn a_certificate_that_has_expired_and_none() -> Result<()> {
     let node =
         ErlNode::options(otp, "a", epmd.port()).tls(&certificates, &expired)?.start().await?;
     allow_ends(&node);
-    let mut options = certificates.here("options");
-    options.set_extension("conf");
-    let path = |name: &str| certificates.here(name).display().to_string();
-    std::fs::write(&options, Security::good().optfile(path))?;
-    let options = options.display().to_string();
+    let options = good_options(&certificates)?;
     let ended = doctor(epmd.port(), &["a@127.0.0.1", "--tls-optfile", &options]).await?;
     ended.assert_found("tls", &["expired 10 days ago", "in their time"]);
     let ended = doctor(epmd.port(), &["a@127.0.0.1"]).await?;

@@ -1,4 +1,9 @@
-//! What the binary says about itself: its version, completions of shells, manual pages.
+//! What the binary says about itself: its version, completions of shells, manual pages; and that a pipe may be closed.
+
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -52,12 +57,21 @@ async fn shells_take_their_completions() -> Result<()> {
         match shell {
             "bash" => {
                 passes("bash", &["-n", &file]).await?.context("a bash")?;
-                let script = format!(
-                    "source {file}; COMP_WORDS=(data-publisher join --print); COMP_CWORD=2; \
-                     _data__publisher data-publisher --print join; echo \"${{COMPREPLY[@]}}\""
-                );
-                let reply = passes("bash", &["-c", &script]).await?.context("a bash")?;
-                assert_eq!(reply.trim(), "--print-config");
+                for (typed, before, offered) in [
+                    ("--print", "join", "--print-config"),
+                    ("", "--module", "pg kv raw"),
+                    ("", "--log-level", "error warn info debug trace off"),
+                    // No files of this folder.
+                    ("r", "--name", "r"),
+                ] {
+                    let script = format!(
+                        "compopt() {{ :; }}; source {file}; COMP_CWORD=3; \
+                         COMP_WORDS=(data-publisher join {before} '{typed}'); \
+                         _data__publisher data-publisher '{typed}' {before}; echo \"${{COMPREPLY[@]}}\""
+                    );
+                    let reply = passes("bash", &["-c", &script]).await?.context("a bash")?;
+                    assert_eq!(reply.trim(), offered, "{before} {typed}");
+                }
             }
             "zsh" | "fish" => {
                 passes(shell, &["-n", &file]).await?;
@@ -87,5 +101,23 @@ async fn the_manual_can_be_read() -> Result<()> {
     }
     let ended = Cli::run(1, &["man"]).await?;
     assert!(ended.out.iter().any(|line| line.starts_with(".TH data-publisher")), "{ended:?}");
+    Ok(())
+}
+
+/// As `| head` does when it has seen enough.
+#[tokio::test]
+async fn who_stops_reading_hears_nothing_of_it() -> Result<()> {
+    // Not a pipe: a process that is just being started elsewhere might still have its other end.
+    let (reader, writer) = UnixStream::pair()?;
+    reader.shutdown(Shutdown::Both)?;
+    let program = env!("CARGO_BIN_EXE_data-publisher");
+    let child = Command::new(program)
+        .arg("man")
+        .stdout(OwnedFd::from(writer))
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.wait_with_output().await?;
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr)?), (Some(2), String::new()));
     Ok(())
 }

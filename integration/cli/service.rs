@@ -254,7 +254,7 @@ async fn a_large_first_sync_shows_how_far_it_is() -> Result<()> {
     erl.eval_within(fill, LONG).await?;
     let cli = join(&epmd, &["a@127.0.0.1"], &[("RUST_LOG", "info")])?;
     cli.says_within(&["a@127.0.0.1: recei", "MiB"], LONG).await?;
-    let answered = "all 1 nodes that are connected have answered: 200000 groups";
+    let answered = "all connected nodes have answered: 1 node, 200000 groups";
     cli.says_within(&[answered], LONG).await?;
     drop(cli);
 
@@ -295,7 +295,7 @@ async fn the_service_manager_is_told() -> Result<()> {
     hear("WATCHDOG=1\n").await?;
     hear("STATUS=0 nodes connected, 0 peers in the scope, waiting for 1\n").await?;
     let erl = erl_with_scope(Otp::R27, "b", &epmd).await?;
-    hear("STATUS=1 nodes connected, 1 peers in the scope\n").await?;
+    hear("STATUS=1 node connected, 1 peer in the scope\n").await?;
     ends_politely(cli, Signal::TERM).await?;
     hear("STOPPING=1\n").await?;
     erl.finish().await

@@ -123,7 +123,7 @@ async fn nodes_groups_and_events_are_on_the_screen_and_keys_work() -> Result<()>
     let (epmd, erl) = cluster().await?;
     let mut top = Terminal::start(&epmd, 80, 24, &[])?;
     for words in
-        ["pg s: 1 nodes, 1 peers, 2 groups", "a@127.0.0.1", "version 1", "{room,7} 1 <a@127.0.0.1."]
+        ["pg s: 1 node, 1 peer, 2 groups", "a@127.0.0.1", "version 1", "{room,7} 1 <a@127.0.0.1."]
     {
         top.sees(words).await?;
     }

@@ -146,7 +146,7 @@ async fn main() -> anyhow::Result<()> {
         node.connect(&*peer).await?;
     }
     flags.ready().await?;
-    println!("ready, {} flags", flags.view(Table::len)?);
+    println!("ready, flags: {}", flags.view(Table::len)?);
 
     let (_, mut changes) = flags.subscribe(Interest::All).await?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();

@@ -83,7 +83,7 @@ async fn main() -> anyhow::Result<()> {
     }
     settings.ready().await?;
     let (all, mut changes) = settings.subscribe().await?;
-    println!("ready, {} settings", all.len());
+    println!("ready, settings: {}", all.len());
 
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
@@ -91,7 +91,7 @@ async fn main() -> anyhow::Result<()> {
             change = changes.next() => match change {
                 Some(Notice::Event(Event::Put { node, key, value })) => println!("{node} put {key} {value}"),
                 Some(Notice::Event(Event::Delete { node, key })) => println!("{node} delete {key}"),
-                Some(Notice::Lagged(_)) => println!("{} settings", settings.get_all().len()),
+                Some(Notice::Lagged(_)) => println!("settings: {}", settings.get_all().len()),
                 None => anyhow::bail!("the scope has ended"),
             },
             line = lines.next_line() => match line? {

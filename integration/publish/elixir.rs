@@ -162,7 +162,7 @@ async fn elixir_shares_settings_and_a_counter_with_rust(otp: Otp) -> Result<()> 
     project.mix(&["format", "--check-formatted"]).await?;
 
     let mut rust = Example::start("counter", &["r@127.0.0.1", cookie()], &epmd).await?;
-    rust.until("ready, 0 settings").await?;
+    rust.until("ready, settings: 0").await?;
     let mut a = Iex::start(&project, "a@127.0.0.1", &epmd).await?;
     assert_eq!(a.eval("Node.connect(:\"r@127.0.0.1\")").await?, "true");
     let add = "Example.Counter.add(:\"r@127.0.0.1\", 3)";
@@ -190,7 +190,7 @@ async fn elixir_shares_settings_and_a_counter_with_rust(otp: Otp) -> Result<()> 
     assert_eq!(a.eval("Example.Settings.put(:color, \"red\")").await?, ":ok");
     let arguments = ["r@127.0.0.1", cookie(), "a@127.0.0.1"];
     let mut rust = Example::start("counter", &arguments, &epmd).await?;
-    rust.until("ready, 1 settings").await?;
+    rust.until("ready, settings: 1").await?;
     drop(a);
     rust.until("a@127.0.0.1 delete color").await
 }

@@ -174,13 +174,13 @@ async fn config_takes_updates_and_subscribers_from_the_beam(otp: Otp) -> Result<
     let epmd = Epmd::start_of(otp).await?;
     let a = beam_node(otp, "a", &epmd).await?;
     let mut one = Example::start("config", &["one@127.0.0.1", cookie()], &epmd).await?;
-    one.until("ready, 0 flags").await?;
+    one.until("ready, flags: 0").await?;
     one.write("set dark {\"enabled\": true, \"percent\": 10}").await?;
     one.until("true").await?;
     let arguments = ["two@127.0.0.1", cookie(), "one@127.0.0.1"];
     let mut two = Example::start("config", &arguments, &epmd).await?;
     // Ready means that the other one's flags are here.
-    two.until("ready, 1 flags").await?;
+    two.until("ready, flags: 1").await?;
     two.write("get dark").await?;
     let dark = "{\"enabled\":true,\"percent\":10,\"only_for\":[]}";
     two.until(&format!("{{\"one@127.0.0.1\":{dark}}}")).await?;

@@ -144,6 +144,15 @@ pub(crate) enum Module {
     Raw,
 }
 
+/// A publisher whose views can be compared from outside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Comparable {
+    /// Process groups, as OTP's pg
+    Pg,
+    /// Keys and values, as `dp_kv`
+    Kv,
+}
+
 /// Who we are, and the secret of the cluster.
 #[derive(Debug, Group)]
 pub(crate) struct Identity {
@@ -229,10 +238,10 @@ pub(crate) struct Doctor {
     /// The node
     pub(crate) node: NodeName,
     /// What runs in the scope
-    #[arg(long, value_enum, default_value_t = Module::Pg)]
-    pub(crate) module: Module,
+    #[arg(long, value_enum, default_value_t = Comparable::Pg)]
+    pub(crate) module: Comparable,
     /// The scope to look at [default: pg with --module pg; else it has to be given]
-    #[arg(long, required_if_eq_any([("module", "kv"), ("module", "raw")]))]
+    #[arg(long, required_if_eq("module", "kv"))]
     pub(crate) scope: Option<String>,
     /// One JSON object a step instead of text
     #[arg(long)]

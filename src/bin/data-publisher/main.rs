@@ -11,6 +11,7 @@ mod output;
 mod progress;
 #[cfg(feature = "tls")]
 mod tls;
+mod words;
 
 use std::process::ExitCode;
 
@@ -55,10 +56,18 @@ fn main() -> ExitCode {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
-            output::complain(&cure::sentence(&error));
+            if !is_unread(&error) {
+                output::complain(&cure::sentence(&error));
+            }
             ExitCode::from(2)
         }
     }
+}
+
+/// Whether nobody reads what we print any more: `doctor NODE | head -3`. That is no news to whoever stopped.
+fn is_unread(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// For a command line that can't be obeyed, or only asks how to write one.

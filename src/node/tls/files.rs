@@ -198,7 +198,7 @@ fn key(file: &Path) -> Result<PrivateKeyDer<'static>> {
         let encrypted = text.windows(9).any(|part| part == b"ENCRYPTED");
         match error {
             _ if encrypted => bad_file(file, "the key is encrypted; we read only plain ones"),
-            PemError::NoItemsFound => bad_file(file, "there is no private key in it, in PEM"),
+            PemError::NoItemsFound => bad_file(file, "there is no private key in it, in PEM; if another file has it, name that one as the keyfile"),
             other => bad_file(file, other.to_string()),
         }
     })

@@ -246,7 +246,10 @@ mod tests {
         let other = rcgen::generate_simple_self_signed([String::from("h")]).unwrap();
         let (pem, key) = (made.cert.pem(), other.signing_key.serialize_pem());
         assert_eq!(error(""), "there is no certificate in it, in PEM");
-        assert_eq!(error(&pem), "there is no private key in it, in PEM");
+        assert_eq!(
+            error(&pem),
+            "there is no private key in it, in PEM; if another file has it, name that one as the keyfile"
+        );
         let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
         assert_eq!(
             error(&(pem.clone() + &encrypted)),

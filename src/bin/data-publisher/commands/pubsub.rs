@@ -48,7 +48,7 @@ async fn serve(node: &Node, args: &PubsubArgs) -> anyhow::Result<()> {
             Notice::Broadcast(broadcast) => output::say(&Term::from(broadcast).to_string())?,
             Notice::Lagged(missed) => {
                 output::complain(&format!(
-                    "the output is read too slowly, {missed} messages missed"
+                    "the output is read too slowly, messages missed: {missed}"
                 ));
             }
         }

@@ -50,7 +50,7 @@ fn object(snapshot: &Snapshot) -> Value {
             "queued_bytes": snapshot.queued_bytes,
         },
         "scope": {
-            "name": scope.name, "module": scope.module, "entries": scope.entries,
+            "name": scope.name, "module": scope.module, "entries": scope.entries[1],
             "count": scope.count, "answers": scope.answers, "peers": scope.peers,
             "synced": scope.synced, "subscribers": scope.subscribers,
             "updates_in": scope.updates.0, "updates_out": scope.updates.1,

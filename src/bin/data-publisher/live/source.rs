@@ -11,6 +11,7 @@ use data_publisher::term::{Atom, NodeName, Pid, Term};
 use super::event::{Happened, cut, pids};
 use super::search::Row;
 use crate::commands::join::raw::{Heard, Raw};
+use crate::words::{self, Counted};
 
 /// Values of a key that are shown.
 const MOST_VALUES: usize = 5;
@@ -41,12 +42,12 @@ impl Source {
         }
     }
 
-    /// What its entries are, in the plural.
-    pub(super) fn entries(&self) -> &'static str {
+    /// What its entries are.
+    pub(super) fn entries(&self) -> Counted {
         match self {
-            Self::Pg(_) => "groups",
-            Self::Kv(_) => "keys",
-            Self::Raw(_) => "nodes' data",
+            Self::Pg(_) => words::GROUPS,
+            Self::Kv(_) => words::KEYS,
+            Self::Raw(_) => words::NODES_DATA,
         }
     }
 

@@ -18,6 +18,7 @@ use super::ready::{self, Readiness};
 use super::search::{Found, Search};
 use super::source::Source;
 use super::tell::{self, Told, agreed};
+use crate::words::Counted;
 
 /// How often a snapshot is made.
 const EACH: Duration = Duration::from_secs(1);
@@ -86,8 +87,8 @@ pub(crate) struct PeerRow {
 pub(crate) struct ScopeRow {
     pub(crate) name: String,
     pub(crate) module: &'static str,
-    /// What its entries are: `groups`.
-    pub(crate) entries: &'static str,
+    /// What its entries are.
+    pub(crate) entries: Counted,
     pub(crate) count: usize,
     /// Whether it has told how it is; if not, the numbers are those it told last.
     pub(crate) answers: bool,

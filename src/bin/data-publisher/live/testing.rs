@@ -7,6 +7,7 @@ use data_publisher::term::NodeName;
 use super::history::{Rates, Sample};
 use super::ready::Readiness;
 use super::state::{NodeRow, PeerRow, ScopeRow, Snapshot};
+use crate::words;
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("a node's name")
@@ -60,7 +61,7 @@ pub(crate) fn snapshot() -> Snapshot {
         scope: ScopeRow {
             name: "pg".to_owned(),
             module: "pg",
-            entries: "groups",
+            entries: words::GROUPS,
             count: 12,
             answers: true,
             peers: 1,

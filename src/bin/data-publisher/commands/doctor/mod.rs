@@ -273,6 +273,10 @@ fn of_tls(error: &TlsError) -> String {
         TlsError::NotTls | TlsError::NoAnswer => {
             "It doesn't speak TLS, or waits for more: leave the --tls options out".to_owned()
         }
+        // So ends a BEAM without TLS that waited seven seconds for its own handshake, too.
+        TlsError::Closed => "If it was started without -proto_dist inet_tls, leave the --tls \
+                             options out; else its log says what it doesn't like"
+            .to_owned(),
         _ => {
             "See to it that both certificates are in their time, and signed by a CA that the other \
               end knows"

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use data_publisher::kv::Kv;
 use data_publisher::pg::Pg;
+use data_publisher::rpc::RpcError;
 use data_publisher::term::{Atom, NodeName, Term};
 use data_publisher::{Node, atom, list, rpc};
 use futures::stream::{self, StreamExt};
 
 use super::report::{Report, Trouble};
-use crate::args::{Doctor, Module};
+use crate::args::{Comparable, Doctor};
+use crate::words;
 
 /// How long views may differ before somebody disagrees.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,7 +52,7 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
     report.step("nodes", began, Ok(((), seen)))?;
 
     let began = Instant::now();
-    if args.module == Module::Kv {
+    if args.module == Comparable::Kv {
         // A `pg` before OTP 29 dies of the words in which any other publisher greets.
         for other in others.iter().chain([peer]) {
             if is_pg(node, other, &name).await {
@@ -64,11 +66,17 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
         }
     }
     let ours = match args.module {
-        Module::Kv => Ours::Kv(Kv::start(node, name.clone())?),
-        Module::Pg => Ours::Pg(Pg::start(node, name.clone())?),
-        Module::Raw => anyhow::bail!("doctor knows what is in scopes of pg and kv, not of others"),
+        Comparable::Kv => Ours::Kv(Kv::start(node, name.clone())?),
+        Comparable::Pg => Ours::Pg(Pg::start(node, name.clone())?),
     };
     let dialects = dialects(node, &ours, &name, others.iter().chain([peer])).await;
+    if args.scope.is_none() && dialects.is_empty() {
+        // Nobody asked for it: an Elixir application has scopes of other names.
+        let seen = format!("{name} isn't started on {peer}; --scope looks at another one");
+        report.skipped("scope", &seen)?;
+        ours.stop().await;
+        return Ok(());
+    }
     let found = match dialects.iter().find(|(node, _)| node == peer) {
         Some((_, version)) => Ok(((), dialect(args.module, &name, version))),
         None => Err(Trouble::new(
@@ -88,8 +96,8 @@ pub(super) async fn look(args: &Doctor, node: &Node, report: &mut Report) -> any
             let compared = compare(node, &ours, &name, &member).await;
             match compared {
                 Compared::Same(count) => {
-                    let what = if args.module == Module::Kv { "keys" } else { "groups" };
-                    let seen = format!("{member} sees what we see: {count} {what}");
+                    let what = ours.entries();
+                    let seen = format!("{member} sees what we see: {}", words::count(count, what));
                     report.step("view", began, Ok(((), seen)))?;
                 }
                 Compared::Different(difference) => {
@@ -166,15 +174,24 @@ async fn dialects(
     }
 }
 
-fn dialect(module: Module, scope: &Atom, version: &Term) -> String {
+fn dialect(module: Comparable, scope: &Atom, version: &Term) -> String {
     match (module, version) {
-        (Module::Pg, Term::Integer(0)) => format!("{scope} speaks pg of OTP 23 to 28"),
-        (Module::Pg, _) => format!("{scope} speaks data_publisher of OTP 29, pg version {version}"),
+        (Comparable::Pg, Term::Integer(0)) => format!("{scope} speaks pg of OTP 23 to 28"),
+        (Comparable::Pg, _) => {
+            format!("{scope} speaks data_publisher of OTP 29, pg version {version}")
+        }
         _ => format!("{scope} speaks data_publisher, version {version}"),
     }
 }
 
 impl Ours {
+    fn entries(&self) -> words::Counted {
+        match self {
+            Self::Pg(_) => words::GROUPS,
+            Self::Kv(_) => words::KEYS,
+        }
+    }
+
     async fn ready(&self) {
         // Whoever hasn't answered by then is said not to.
         let _ = match self {
@@ -306,7 +323,12 @@ async fn call(
 ) -> Result<Term, String> {
     let atom = |text: &str| text.parse::<Atom>().map_err(|error| error.to_string());
     let called = rpc::call(node, peer, atom(module)?, atom(function)?, args).await;
-    called.map_err(|error| format!("{module}:{function} there: {error}"))
+    called.map_err(|error| match error {
+        RpcError::Exception(raised) if raised.reason.is_atom("undef") => {
+            format!("there is no {module}:{function} that others may call; nodes in Rust have none")
+        }
+        error => format!("{module}:{function} there: {error}"),
+    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::args::Join;
 use crate::commands::input::{alone, one_term};
 use crate::live::Source;
 use crate::output::{Event, Format};
+use crate::words;
 
 pub(super) struct Keys {
     kv: Kv,
@@ -143,7 +144,7 @@ impl Module for Keys {
     }
 
     fn size(&self) -> String {
-        format!("{} keys", self.told.len())
+        words::count(self.told.len(), words::KEYS)
     }
 
     fn source(&self) -> Source {

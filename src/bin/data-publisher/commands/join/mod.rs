@@ -32,7 +32,7 @@ use crate::commands::input::{self, Line};
 use crate::live::{Model, Server, Source};
 use crate::logging::CLI;
 use crate::output::{Event, Format};
-use crate::{Answer, cure, output, progress};
+use crate::{Answer, cure, output, progress, words};
 
 /// How long a peer named on the command line may take before we say what is wrong.
 const CONNECT_LIMIT: Duration = Duration::from_millis(7500);
@@ -249,15 +249,16 @@ impl<M: Module> Session<M> {
             0 => String::new(),
             count => format!(", waiting for {count}"),
         };
-        self.service
-            .status(format!("{nodes} nodes connected, {peers} peers in the scope{missing}"));
+        let (nodes, peers) = (words::count(nodes, words::NODES), words::count(peers, words::PEERS));
+        self.service.status(format!("{nodes} connected, {peers} in the scope{missing}"));
     }
 
     /// All nodes that were connected at some moment have answered.
     fn answered(&mut self) {
         if self.answers.is_empty() && log::log_enabled!(target: CLI, log::Level::Info) {
             let (nodes, size) = (self.node.nodes().len(), self.module.size());
-            log::info!(target: CLI, nodes; "all {nodes} nodes that are connected have answered: {size}");
+            let count = words::count(nodes, words::NODES);
+            log::info!(target: CLI, nodes; "all connected nodes have answered: {count}, {size}");
         }
     }
 

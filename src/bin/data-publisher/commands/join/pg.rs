@@ -18,6 +18,7 @@ use crate::args::Join;
 use crate::commands::input::{alone, one_term};
 use crate::live::Source;
 use crate::output::{Event, Format};
+use crate::words;
 
 /// Most processes one `join` line makes.
 const MOST_AT_ONCE: usize = 100_000;
@@ -175,7 +176,7 @@ impl Module for Groups {
     }
 
     fn size(&self) -> String {
-        format!("{} groups", self.pg.which_groups().len())
+        words::count(self.pg.which_groups().len(), words::GROUPS)
     }
 
     fn source(&self) -> Source {

@@ -21,6 +21,7 @@ use crate::args::Join;
 use crate::commands::input::alone;
 use crate::live::Source;
 use crate::output::{Event, Format};
+use crate::words;
 
 pub(super) struct Watch {
     scope: Scope<Raw>,
@@ -93,7 +94,7 @@ impl Module for Watch {
 
     fn size(&self) -> String {
         let nodes = self.scope.view(BTreeMap::len).unwrap_or_default();
-        format!("data of {nodes} nodes")
+        words::count(nodes, words::NODES_DATA)
     }
 
     fn source(&self) -> Source {

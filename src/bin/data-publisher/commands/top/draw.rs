@@ -14,6 +14,7 @@ use ratatui::widgets::{
 use super::app::{App, Pane};
 use super::units::{bytes, long, short, time};
 use crate::live::{Happened, NodeRow, Readiness, Sample};
+use crate::words;
 
 /// So wide that panes stand side by side.
 const WIDE: u16 = 150;
@@ -83,13 +84,12 @@ fn head(frame: &mut Frame<'_>, area: Rect, app: &App) {
         format!(" {} ", snapshot.name).bold(),
         state,
         format!(
-            "  {} {}: {} nodes, {} peers, {} {}",
+            "  {} {}: {}, {}, {}",
             scope.module,
             scope.name,
-            snapshot.nodes.len(),
-            scope.synced,
-            scope.count,
-            scope.entries
+            words::count(snapshot.nodes.len(), words::NODES),
+            words::count(scope.synced, words::PEERS),
+            words::count(scope.count, scope.entries),
         )
         .into(),
     ]);
@@ -184,7 +184,7 @@ fn peer(node: &NodeRow) -> Cell<'static> {
 
 fn entries(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let (scope, found) = (&app.snapshot.scope, &app.found);
-    let mut name = scope.entries.to_owned();
+    let mut name = scope.entries[1].to_owned();
     if let Some(first) = name.get_mut(..1) {
         first.make_ascii_uppercase();
     }
@@ -351,7 +351,7 @@ mod tests {
             for words in [
                 "rust1@127.0.0.1",
                 "waiting",
-                "pg pg: 2 nodes, 1 peers, 12 groups",
+                "pg pg: 2 nodes, 1 peer, 12 groups",
                 "a@127.0.0.1",
                 "version 1",
                 "250 µs",
