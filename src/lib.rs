@@ -71,7 +71,8 @@
 //! ```text
 //! socket -> reader's task: buffer -> frame -> signal (wire)
 //!        -> the mailbox of the scope's process (node's router: one look-up, no copy)
-//!        -> scope's task -> Engine::handle: read, apply to the view, whom to tell
+//!        -> scope's task: some read from their bytes, and what they change from memory, all at once
+//!        -> Engine, one by one: apply to the view, whom to tell
 //!        -> a subscriber's channel
 //! ```
 //!
