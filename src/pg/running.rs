@@ -76,9 +76,14 @@ async fn nothing_is_left_out_of_the_events_before_a_fresh_snapshot() {
         (pg, member)
     });
 
-    // On another thread than the scope, which has no more room now and some in the next moment.
+    // On another thread than the scope, which so has no more room now and some in the next moment.
     let mut next = 0;
-    while let Notice::Event(event) = timeout(LIMIT, changes.next()).await.unwrap().unwrap() {
+    loop {
+        while changes.waiting() < BEHIND as usize - 1 && !joining.is_finished() {
+            std::thread::yield_now();
+        }
+        let notice = timeout(LIMIT, changes.next()).await.unwrap().unwrap();
+        let Notice::Event(event) = notice else { break };
         let Event::Join { group, .. } = event else { panic!("{event:?}") };
         assert_eq!(group, Term::from(next));
         next += 1;

@@ -290,6 +290,12 @@ impl<P: DataPublisher> Subscription<P> {
         self.items.recv().await
     }
 
+    /// How many changes have come and weren't taken.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.items.len()
+    }
+
     /// Ends the subscription, as dropping it does.
     pub fn unsubscribe(self) {}
 }
