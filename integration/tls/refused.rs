@@ -55,8 +55,8 @@ async fn a_certificate_whose_time_has_yet_to_come_is_refused_by_either_side(
 ) -> Result<()> {
     let fault = Fault {
         wrong: Security::good().shows("future"),
-        of_server: Some("its certificate will be valid in 9 days"),
-        of_client: Some("its certificate will be valid in 9 days"),
+        of_server: Some("its certificate will be valid in 10 days"),
+        of_client: Some("its certificate will be valid in 10 days"),
         // There is no alert for it.
         alerts: &[("certificate_expired", "Certificate Expired")],
     };
