@@ -18,6 +18,7 @@ mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -257,8 +258,11 @@ impl Ended {
 struct Folder(PathBuf);
 
 impl Folder {
+    /// One of its own each time: tests that share a function run side by side.
     fn new(name: &str) -> Result<Self> {
-        let name = format!("data-publisher-{}-{name}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("data-publisher-{}-{next}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
