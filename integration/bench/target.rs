@@ -15,6 +15,7 @@ use data_publisher::node::Process;
 use data_publisher::rpc::Exception;
 use data_publisher::term::{List, Term};
 use data_publisher::{Cookie, Node, NodeConfig, Pg, atom, tuple, wire};
+use tokio::sync::oneshot;
 
 use crate::support::secret::unheard_cookie;
 use crate::{clock, health, pace};
@@ -123,7 +124,10 @@ impl Target {
         };
         let done = Arc::new(AtomicBool::new(false));
         let (target, seen) = (self.clone(), done.clone());
-        let writing = tokio::spawn(async move { target.write(&written, &seen).await });
+        let (begun, begins) = oneshot::channel();
+        let writing = tokio::spawn(async move { target.write(&written, &seen, begun).await });
+        // It never begins where there's nothing to write.
+        let _ = begins.await;
         let pg = self.pg.clone();
         let times = tokio::task::spawn_blocking(move || {
             measure(batches, || assert!(!black_box(pg.get_members(&group)).is_empty()))
@@ -137,9 +141,15 @@ impl Target {
         }
     }
 
-    /// Joins and leaves these groups in turns until it's told to end; how many of both it made.
-    async fn write(&self, groups: &[Term], done: &AtomicBool) -> Result<u64, Exception> {
-        let mut count = 0;
+    /// Joins and leaves these groups in turns until it's told to end; how many of both it made. Says
+    /// when it has begun.
+    async fn write(
+        &self,
+        groups: &[Term],
+        done: &AtomicBool,
+        begun: oneshot::Sender<()>,
+    ) -> Result<u64, Exception> {
+        let (mut count, mut begun) = (0, Some(begun));
         if groups.is_empty() {
             return Ok(count);
         }
@@ -151,6 +161,9 @@ impl Target {
             let left = self.pg.leave(group.clone(), self.member.pid()).await;
             left.map_err(|error| Exception::error(Term::binary_of(error.to_string())))?;
             count += 2;
+            if let Some(begun) = begun.take() {
+                let _ = begun.send(());
+            }
         }
         Ok(count)
     }
