@@ -67,13 +67,13 @@ impl Log {
         Self { monitor, joined: 0, steps: Vec::new() }
     }
 
+    /// A step that `joined` has in it already.
     fn add(&mut self, group: &Term, step: Step) {
         if self.steps.len() >= 2 * self.joined + SHORT {
             let counts = self.counts();
             let all = counts.iter().flat_map(|(name, count)| {
                 std::iter::repeat_n((name.term().clone(), Step::Joined), *count)
             });
-            // What is added is counted already.
             self.steps = all.collect();
         }
         self.steps.push((group.clone(), step));
